@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pyro transforms made of convex potentials: Brenier maps and injections."""
+
+from pyro_idvae.transforms.brenier_map import Brenier, brenier
+from pyro_idvae.transforms.conditional import ConditionalBrenier, conditional_brenier
+from pyro_idvae.transforms.helmert import Helmert
+from pyro_idvae.transforms.injection import (
+    BrenierInjection,
+    Injection,
+    InjectiveLinear,
+    brenier_injection,
+    injective_linear,
+)
+
+__all__ = [
+    "Brenier",
+    "BrenierInjection",
+    "ConditionalBrenier",
+    "Helmert",
+    "Injection",
+    "InjectiveLinear",
+    "brenier",
+    "brenier_injection",
+    "conditional_brenier",
+    "injective_linear",
+]
