@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one seam to ArviZ: plain arrays to the native object of the installed version.
+
+A leaf: it imports nothing of the package and no torch, and works with ArviZ 0.23, whose object is
+an ``InferenceData``, and with ArviZ 1.x, whose object is an ``xarray.DataTree``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+with warnings.catch_warnings():
+    # ArviZ 0.23 announces its own successor whenever it is imported.
+    warnings.simplefilter("ignore", FutureWarning)
+    import arviz as az
+
+__all__ = ["Variable", "groups_of", "pareto_k", "save_netcdf", "to_arviz"]
+
+LEGACY = az.__version__.startswith("0.")
+SAMPLE_DIMS = ("chain", "draw")
+UNSAMPLED_GROUPS = ("observed_data", "constant_data")
+
+
+class Variable(NamedTuple):
+    """An array with the names of its dimensions, ``chain`` and ``draw`` not counted."""
+
+    values: np.ndarray[Any, Any]
+    dims: tuple[str, ...]
+
+
+def _dataset(
+    group: str,
+    variables: Mapping[str, Variable],
+    coords: Mapping[str, Sequence[Any]],
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:
+    leading = () if group in UNSAMPLED_GROUPS else SAMPLE_DIMS
+    arrays = {}
+    used: dict[str, int] = {}
+    for name, (values, dims) in variables.items():
+        names = (*leading, *dims)
+        if len(names) != values.ndim:
+            raise ValueError(
+                f"{group}/{name} has shape {values.shape} but dimensions {names}: name each one"
+            )
+        arrays[name] = (names, values)
+        used.update(zip(names, values.shape, strict=True))
+    labels = {name: coords.get(name, np.arange(size)) for name, size in used.items()}
+    return xr.Dataset(arrays, coords=labels, attrs=dict(attrs))
+
+
+def to_arviz(
+    groups: Mapping[str, Mapping[str, Variable]],
+    *,
+    coords: Mapping[str, Sequence[Any]] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> Any:
+    """Return the native ArviZ object with these groups.
+
+    Args:
+        groups: group name → variable name → :class:`Variable`. Arrays of all groups but
+            ``observed_data`` and ``constant_data`` begin with the dimensions chain and draw. Empty
+            groups are left out.
+        coords: labels of dimensions; numbers from 0 where there are none.
+        attrs: written to every group, next to the time of creation.
+
+    Returns:
+        ``arviz.InferenceData`` with ArviZ 0.23, ``xarray.DataTree`` with ArviZ 1.x.
+
+    Raises:
+        ValueError: if an array has more or fewer dimensions than names.
+    """
+    created = {"created_at": datetime.now(timezone.utc).isoformat()}
+    datasets = {
+        group: _dataset(group, variables, coords or {}, {**created, **(attrs or {})})
+        for group, variables in groups.items()
+        if variables
+    }
+    if LEGACY:
+        return az.InferenceData(**datasets)
+    return xr.DataTree.from_dict({f"/{group}": dataset for group, dataset in datasets.items()})
+
+
+def groups_of(data: Any) -> dict[str, xr.Dataset]:
+    """Return the groups of a native ArviZ object as datasets, by name."""
+    if hasattr(data, "children"):
+        return {name: node.to_dataset() for name, node in data.children.items()}
+    return {name: data[name] for name in data.groups()}
+
+
+def save_netcdf(data: Any, path: Path) -> None:
+    """Write the object to a netCDF file that ``arviz.from_netcdf`` reads; whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    try:
+        data.to_netcdf(str(part), engine="h5netcdf")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def pareto_k(log_weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the Pareto shape k of importance weights.
+
+    Args:
+        log_weights: log w, of shape ``batch + (num_samples,)``.
+
+    Returns:
+        An array of shape ``batch``; above 0.7 the estimate from these weights is not reliable.
+    """
+    if LEGACY:
+        with warnings.catch_warnings():
+            # It warns of large k, which is what the caller asks for.
+            warnings.simplefilter("ignore", UserWarning)
+            return np.asarray(az.psislw(log_weights)[1])
+    from arviz_stats.base import array_stats
+
+    # This version takes log *ratios* of leave-one-out, the negatives of log weights.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return np.asarray(array_stats.psislw(-log_weights)[1])

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Injective likelihoods as Pyro modules, and the families they are made of."""
+
+from pyro_idvae.distributions.binary import (
+    BernoulliFamily,
+    BinomialFamily,
+    InjectiveBernoulli,
+    InjectiveBinomial,
+)
+from pyro_idvae.distributions.categorical import (
+    CategoricalFamily,
+    InjectiveCategorical,
+    InjectiveMultinomial,
+    MultinomialFamily,
+)
+from pyro_idvae.distributions.counts import (
+    InjectiveNegativeBinomial,
+    InjectivePoisson,
+    InjectiveZeroInflated,
+    NegativeBinomialFamily,
+    PoissonFamily,
+    ZeroInflatedFamily,
+)
+from pyro_idvae.distributions.family import Family
+from pyro_idvae.distributions.library_multinomial import LibraryMultinomial
+from pyro_idvae.distributions.likelihood import InjectiveLikelihood, Likelihood, NeuralLikelihood
+from pyro_idvae.distributions.location_scale import (
+    InjectiveLaplace,
+    InjectiveNormal,
+    InjectiveStudentT,
+    LaplaceFamily,
+    NormalFamily,
+    StudentTFamily,
+)
+from pyro_idvae.distributions.positive import BetaFamily, GammaFamily, InjectiveBeta, InjectiveGamma
+from pyro_idvae.distributions.table import make_family, make_injective
+
+__all__ = [
+    "BernoulliFamily",
+    "BetaFamily",
+    "BinomialFamily",
+    "CategoricalFamily",
+    "Family",
+    "GammaFamily",
+    "InjectiveBernoulli",
+    "InjectiveBeta",
+    "InjectiveBinomial",
+    "InjectiveCategorical",
+    "InjectiveGamma",
+    "InjectiveLaplace",
+    "InjectiveLikelihood",
+    "InjectiveMultinomial",
+    "InjectiveNegativeBinomial",
+    "InjectiveNormal",
+    "InjectivePoisson",
+    "InjectiveStudentT",
+    "InjectiveZeroInflated",
+    "LaplaceFamily",
+    "LibraryMultinomial",
+    "Likelihood",
+    "MultinomialFamily",
+    "NegativeBinomialFamily",
+    "NeuralLikelihood",
+    "NormalFamily",
+    "PoissonFamily",
+    "StudentTFamily",
+    "ZeroInflatedFamily",
+    "make_family",
+    "make_injective",
+]

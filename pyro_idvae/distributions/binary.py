@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Binary data and numbers of successes: logits f(z)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from pyro_idvae._checks import check_count
+from pyro_idvae.distributions.family import Family
+from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.transforms import Injection
+
+
+class BernoulliFamily(Family):
+    """x ~ Bernoulli(logits=η)."""
+
+    name = "bernoulli"
+    support = constraints.boolean
+
+    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
+        """Return Bernoulli(logits=η)."""
+        self.refuse_total_count(total_count)
+        return dist.Bernoulli(logits=eta)
+
+
+class BinomialFamily(Family):
+    """x ~ Binomial(total_count, logits=η).
+
+    Args:
+        total_count: number of trials, unless one is given with each call.
+    """
+
+    name = "binomial"
+
+    def __init__(self, total_count: int = 1) -> None:
+        super().__init__()
+        self.total_count = check_count("total_count", total_count)
+        self.support = constraints.integer_interval(0, self.total_count)
+
+    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
+        """Return Binomial(total_count, logits=η)."""
+        count = self.total_count if total_count is None else total_count
+        return dist.Binomial(count, logits=eta)
+
+    def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return the share of successes."""
+        return x / self.total_count
+
+
+class InjectiveBernoulli(InjectiveLikelihood):
+    """x | z ~ Bernoulli(logits=f(z)), coordinate by coordinate.
+
+    *Injective:* f is, the logistic function is strictly increasing, and a Bernoulli is determined
+    by its probability one-to-one.
+
+    Args:
+        injection: f from R^K to R^D.
+        covariates: a module that maps covariates to a shift of the logits.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveBernoulli
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveBernoulli(brenier_injection(2, 5))
+        >>> likelihood.condition(torch.zeros(7, 2)).sample().shape
+        torch.Size([7, 5])
+    """
+
+    def __init__(self, injection: Injection, *, covariates: nn.Module | None = None) -> None:
+        super().__init__(injection, BernoulliFamily(), covariates)
+
+
+class InjectiveBinomial(InjectiveLikelihood):
+    """x | z ~ Binomial(total_count, logits=f(z)), coordinate by coordinate.
+
+    *Injective:* f is, the logistic function is strictly increasing, and a Binomial with at least
+    one trial is determined by its probability one-to-one.
+
+    Args:
+        injection: f from R^K to R^D.
+        total_count: number of trials, unless ``condition`` is given one.
+        covariates: a module that maps covariates to a shift of the logits.
+    """
+
+    def __init__(
+        self, injection: Injection, total_count: int, *, covariates: nn.Module | None = None
+    ) -> None:
+        super().__init__(injection, BinomialFamily(total_count), covariates)

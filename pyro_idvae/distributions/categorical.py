@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One category, or counts of categories with a library size: zero-sum logits f(z)."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from pyro_idvae._checks import check_count
+from pyro_idvae.distributions.family import Family
+from pyro_idvae.distributions.library_multinomial import LibraryMultinomial
+from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.transforms import Helmert, Injection
+
+HELMERT = Helmert()
+
+
+class CategoricalFamily(Family):
+    """x ~ Categorical(logits=Helmert(η)), with V − 1 parameters for V categories."""
+
+    name = "categorical"
+    support = constraints.nonnegative_integer
+    factorised = False
+    integer_data = True
+
+    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
+        """Return Categorical(logits=Helmert(η))."""
+        self.refuse_total_count(total_count)
+        return dist.Categorical(logits=HELMERT(eta))
+
+    def event_shape(self, parameter_dim: int) -> torch.Size:
+        """Return (): an observation is the number of a category."""
+        return torch.Size([])
+
+    def parameter_dim(self, data_dim: int) -> int:
+        """Return V − 1."""
+        return check_count("num_categories", data_dim, minimum=2) - 1
+
+    def check_support(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Check for whole numbers from 0 to V − 1."""
+        return super().check_support(x, parameter_dim) & (x <= parameter_dim)
+
+    def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return the one-hot code."""
+        code = nn.functional.one_hot(x.long(), parameter_dim + 1)
+        return code.to(torch.get_default_dtype())
+
+    def flat_dim(self, parameter_dim: int) -> int:
+        """Return V."""
+        return parameter_dim + 1
+
+
+class MultinomialFamily(Family):
+    """x ~ Multinomial(total_count, logits=Helmert(η)), with V − 1 parameters for V categories."""
+
+    name = "multinomial"
+    support = constraints.nonnegative_integer
+    factorised = False
+
+    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
+        """Return the multinomial for library sizes of shape ``batch``."""
+        if total_count is None:
+            raise ArgumentError(
+                "total_count=None: a multinomial likelihood needs the library size of each row, "
+                "e.g. condition(z, total_count=x.sum(-1))"
+            )
+        empty = int((total_count == 0).sum())
+        if empty:
+            warnings.warn(
+                f"{empty} rows have a library size of 0: they say nothing about z, and their "
+                "posterior is the prior",
+                UserWarning,
+                stacklevel=2,
+            )
+        return LibraryMultinomial(total_count, HELMERT(eta))
+
+    def event_shape(self, parameter_dim: int) -> torch.Size:
+        """Return (V,)."""
+        return torch.Size([parameter_dim + 1])
+
+    def parameter_dim(self, data_dim: int) -> int:
+        """Return V − 1."""
+        return check_count("num_categories", data_dim, minimum=2) - 1
+
+    def total_count_of(self, x: Tensor) -> Tensor | None:
+        """Return the library sizes."""
+        return x.sum(-1)
+
+    def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return log(1 + counts)."""
+        return x.log1p()
+
+    def flat_dim(self, parameter_dim: int) -> int:
+        """Return V."""
+        return parameter_dim + 1
+
+
+class InjectiveCategorical(InjectiveLikelihood):
+    """x | z ~ Categorical(logits=Helmert(f(z))) over V = D + 1 categories.
+
+    *Injective:* f is, :class:`Helmert` is an isometry onto the zero-sum logits, and softmax is
+    one-to-one on those (it forgets a common shift only).
+
+    Args:
+        injection: f from R^K to R^(V−1).
+        covariates: a module that maps covariates to a shift of f(z).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveCategorical
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveCategorical(brenier_injection(2, 9))
+        >>> likelihood.condition(torch.zeros(7, 2)).probs.shape
+        torch.Size([7, 10])
+    """
+
+    def __init__(self, injection: Injection, *, covariates: nn.Module | None = None) -> None:
+        super().__init__(injection, CategoricalFamily(), covariates)
+
+
+class InjectiveMultinomial(InjectiveLikelihood):
+    """x | z ~ Multinomial(total_count, logits=Helmert(f(z))) over V = D + 1 categories.
+
+    The library size ``total_count`` is given with each call and may differ from row to row; a row
+    with size 0 says nothing about z and is warned of.
+
+    *Injective* for a library size of at least 1: f is, :class:`Helmert` is an isometry onto the
+    zero-sum logits, softmax is one-to-one on those, and the mean n·p determines p.
+
+    Args:
+        injection: f from R^K to R^(V−1).
+        covariates: a module that maps covariates to a shift of f(z).
+    """
+
+    def __init__(self, injection: Injection, *, covariates: nn.Module | None = None) -> None:
+        super().__init__(injection, MultinomialFamily(), covariates)

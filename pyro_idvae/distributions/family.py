@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a likelihood does with its parameter vector η: the abstract family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.nn import PyroModule, PyroParam
+from torch import Tensor
+from torch.distributions import constraints
+
+from pyro_idvae._checks import check_real
+from pyro_idvae.errors import ArgumentError
+
+
+class Family(PyroModule):
+    """Turns real parameters η into a Pyro distribution of the observations.
+
+    A family maps η to the distribution *injectively*: different η, different distribution. That is
+    why categories take one number fewer than there are (see :class:`Helmert`). What else it has,
+    such as a scale, is global: the same for every data point.
+
+    Subclasses set the class attributes and write :meth:`forward`.
+    """
+
+    name = "family"
+    """Its name in messages and in ``IDVAE(family=...)``."""
+
+    support: constraints.Constraint = constraints.real
+    """Where one observed number may lie."""
+
+    factorised = True
+    """Whether the coordinates of x are independent given η, one parameter each."""
+
+    fill = 0.0
+    """A value inside the support, put where an observation is missing."""
+
+    integer_data = False
+    """Whether observations may have an integer dtype."""
+
+    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
+        """Return the distribution for η of shape ``batch + (parameter_dim,)``.
+
+        Factorised families return one of batch shape ``batch + (parameter_dim,)`` and no event.
+        """
+        raise NotImplementedError
+
+    def event_shape(self, parameter_dim: int) -> torch.Size:
+        """Return the shape of one observation."""
+        return torch.Size([parameter_dim])
+
+    def parameter_dim(self, data_dim: int) -> int:
+        """Return the number of identifiable parameters for ``data_dim`` numbers or categories."""
+        return data_dim
+
+    def total_count_of(self, x: Tensor) -> Tensor | None:
+        """Return what :meth:`forward` takes as ``total_count`` for observations x, if anything."""
+        return None
+
+    def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return observations scaled for the input of an encoder."""
+        return x
+
+    def flat_dim(self, parameter_dim: int) -> int:
+        """Return the width of what :meth:`standardize` returns."""
+        return parameter_dim
+
+    def check_support(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return a boolean tensor: which entries of x lie in the support."""
+        inside: Tensor = self.support.check(x)
+        return inside
+
+    def set_global(self, name: str, value: float | Tensor, *, learn: bool) -> None:
+        """Keep a positive global parameter: a buffer, or a ``PyroParam`` if it is learned."""
+        if isinstance(value, Tensor):
+            tensor = value.detach().clone()
+            if not tensor.is_floating_point() or not bool((tensor > 0).all()):
+                raise ArgumentError(f"{name} must be positive floating point: got {value}")
+        else:
+            tensor = torch.tensor(check_real(name, value, above=0.0))
+        if learn:
+            setattr(self, name, PyroParam(tensor, constraint=constraints.positive))
+        else:
+            self.register_buffer(name, tensor)
+
+    def refuse_total_count(self, total_count: Tensor | None) -> None:
+        """Raise if a total count is given to a family that has none."""
+        if total_count is not None:
+            raise ArgumentError(f"total_count was given, but a {self.name} likelihood has none")

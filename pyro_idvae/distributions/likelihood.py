@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Likelihoods p(x|z): a map z → η and a family η → distribution; injective or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pyro.distributions import ConditionalDistribution
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from pyro_idvae._checks import check_count, check_floating, check_last_dim, check_same_kind
+from pyro_idvae.distributions.family import Family
+from pyro_idvae.errors import ArgumentError, DataError, NoCertificateError, ShapeError
+from pyro_idvae.transforms import Injection
+
+
+class Likelihood(PyroModule):
+    r"""x | z ~ family(f(z) + h(c)), with optional covariates c.
+
+    A ``PyroModule`` that counts as a Pyro ``ConditionalDistribution``: ``condition(z)`` returns an
+    ordinary Pyro distribution, for any model, plate, guide or enumeration.
+
+    Args:
+        family: what turns parameters into a distribution.
+        latent_dim: K.
+        parameter_dim: width of η.
+        covariates: a module h that maps covariates to ``batch + (parameter_dim,)``.
+    """
+
+    identifiable = False
+    """Whether different z are sure to give different distributions of x."""
+
+    def __init__(
+        self,
+        family: Family,
+        latent_dim: int,
+        parameter_dim: int,
+        covariates: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.family = family
+        self.latent_dim = check_count("latent_dim", latent_dim)
+        self.parameter_dim = check_count("parameter_dim", parameter_dim)
+        self.covariates = covariates
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape of one observation."""
+        return self.family.event_shape(self.parameter_dim)
+
+    def _eta(self, z: Tensor) -> Tensor:
+        """Return f(z), of shape ``batch + (parameter_dim,)``."""
+        raise NotImplementedError
+
+    def forward(
+        self,
+        z: Tensor,
+        covariates: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        total_count: Tensor | None = None,
+    ) -> Any:
+        """Return the distribution of x given z; :meth:`condition` is the same.
+
+        Args:
+            z: latent values, of shape ``batch + (latent_dim,)``.
+            covariates: what the module ``covariates`` takes; required if there is one.
+            mask: True where an observation is present: ``batch + event_shape`` for factorised
+                families, ``batch`` for the others. A masked observation adds nothing to the log
+                density; with some missing, f restricted to what is seen may not be injective.
+            total_count: number of trials or library size for families that have one.
+
+        Returns:
+            A Pyro distribution of batch shape ``batch`` and event shape ``event_shape``.
+        """
+        check_last_dim("z", z, self.latent_dim)
+        eta = self._eta(z)
+        if self.covariates is not None:
+            if covariates is None:
+                raise ArgumentError("covariates=None: this likelihood was built with covariates")
+            eta = eta + self.covariates(covariates)
+        elif covariates is not None:
+            raise ArgumentError(
+                "covariates were given to a likelihood built without them: pass "
+                "covariates=<module> to its constructor"
+            )
+        distribution = self.family(eta, total_count)
+        if mask is not None:
+            self._check_mask(mask, distribution.batch_shape)
+            distribution = distribution.mask(mask)
+        return distribution.to_event(1) if self.family.factorised else distribution
+
+    def condition(self, z: Tensor, covariates: Tensor | None = None, **options: Any) -> Any:
+        """Return the distribution of x given z, as :meth:`forward` does."""
+        return self(z, covariates, **options)
+
+    def _check_mask(self, mask: Tensor, batch_shape: torch.Size) -> None:
+        try:
+            fits = torch.broadcast_shapes(mask.shape, batch_shape) == batch_shape
+        except RuntimeError:
+            fits = False
+        if mask.dtype != torch.bool or not fits:
+            raise ShapeError(
+                f"mask has dtype {mask.dtype} and shape {tuple(mask.shape)}: expected torch.bool "
+                f"and a shape that broadcasts to {tuple(batch_shape)}"
+            )
+
+    def fill_missing(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Put a harmless value of the support where ``mask`` is False, so that no NaN is left."""
+        if mask is None:
+            return x
+        if not self.family.factorised:
+            mask = mask.reshape(mask.shape + (1,) * len(self.event_shape))
+        return torch.where(mask, x, torch.full_like(x, self.family.fill))
+
+    def check_data(self, x: Tensor, mask: Tensor | None = None) -> None:
+        """Raise a typed error unless x could be observations of this likelihood.
+
+        Args:
+            x: observations, of shape ``batch + event_shape``.
+            mask: True where an observation is present.
+
+        Raises:
+            DataError: for NaN or infinite entries that no mask covers, or entries outside the
+                support.
+            ArgumentError: for a wrong shape, dtype or device, or no observations at all.
+        """
+        if not isinstance(x, Tensor) or not self.family.integer_data:
+            check_floating("x", x)
+        shape = self.event_shape
+        if x.dim() < len(shape) or x.shape[x.dim() - len(shape) :] != shape:
+            raise ShapeError(f"x has shape {tuple(x.shape)}: expected batch + {tuple(shape)}")
+        if x.numel() == 0:
+            raise DataError(f"x has shape {tuple(x.shape)}: there are no observations")
+        like = next(self.parameters(), None)
+        if like is not None and x.is_floating_point():
+            check_same_kind("x", x, "the likelihood", like)
+        filled = self.fill_missing(x, mask)
+        for problem, bad in (
+            ("is not finite", ~filled.isfinite()),
+            (
+                f"is outside the support of {self.family.name}",
+                ~self.family.check_support(filled, self.parameter_dim),
+            ),
+        ):
+            if bool(bad.any()):
+                where = tuple(bad.nonzero()[0].tolist())
+                raise DataError(
+                    f"x[{', '.join(map(str, where))}]={filled[where].item():g} {problem} "
+                    f"({int(bad.sum())} such entries): clean the data, or pass a mask if they are "
+                    "missing"
+                )
+
+    def data_options(self, x: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the keyword arguments that :meth:`condition` needs for observations x."""
+        options = {} if mask is None else {"mask": mask}
+        total = self.family.total_count_of(self.fill_missing(x, mask))
+        return options if total is None else {**options, "total_count": total}
+
+    def lipschitz_bounds(self) -> tuple[float, float]:
+        """Return (L, M) of f, from the parameters as they are now."""
+        raise NotImplementedError
+
+    def information_bounds(self) -> tuple[float, float]:
+        """Return (low, high) in nats for p(z) = N(0, I); see the subclasses."""
+        raise NotImplementedError
+
+
+ConditionalDistribution.register(Likelihood)
+
+
+class InjectiveLikelihood(Likelihood):
+    """A likelihood injective in z by construction: z ↦ p(x|z) is one-to-one.
+
+    Abstract; a subclass chooses the family. f is injective because it is an :class:`Injection`,
+    the family's map η ↦ distribution is injective, and covariates only shift η.
+
+    Args:
+        injection: f, an :class:`Injection` from R^K to the parameters.
+        family: the family.
+        covariates: a module that maps covariates to a shift of η, outside f.
+    """
+
+    identifiable = True
+
+    def __init__(
+        self, injection: Injection, family: Family, covariates: nn.Module | None = None
+    ) -> None:
+        if type(self) is InjectiveLikelihood:
+            raise TypeError("InjectiveLikelihood is abstract: use InjectiveNormal or another one")
+        if not isinstance(injection, Injection):
+            raise ArgumentError(
+                f"injection is a {type(injection).__name__}: pass an Injection, e.g. "
+                "brenier_injection(2, 5); for any other network there is NeuralLikelihood"
+            )
+        super().__init__(family, injection.latent_dim, injection.data_dim, covariates)
+        self.injection = injection
+
+    def _eta(self, z: Tensor) -> Tensor:
+        return self.injection(z)  # type: ignore[no-any-return]
+
+    def lipschitz_bounds(self) -> tuple[float, float]:
+        """Return (L, M): L|z − z'| ≤ |f(z) − f(z')| ≤ M|z − z'|, from the parameters now."""
+        return self.injection.lipschitz_bounds()
+
+    def information_bounds(self) -> tuple[float, float]:
+        r"""Return the window of nats that the model's own data carry about z.
+
+        .. math:: \tfrac K2\log(1+L^2) \le
+            \mathbb E_{p(x)}\,\mathrm{KL}(p(z|x)\,\|\,p(z)) \le \tfrac K2\log(1+M^2)
+
+        It rests on three assumptions: z ~ N(0, I), x drawn from the model, and the exact
+        posterior.
+        Only Normal likelihoods have it (their noise is one unit of f); nothing may be missing.
+
+        Raises:
+            NoCertificateError: for any other family.
+        """
+        raise NoCertificateError(
+            f"a {self.family.name} likelihood has no bound in nats: it is proved for Gaussian "
+            "noise only. Injectivity holds, but promises no rate"
+        )
+
+
+class NeuralLikelihood(Likelihood):
+    """The same families on any network, as a baseline: **not identifiable**.
+
+    Nothing keeps the network from ignoring z or folding it, so the posterior may collapse even
+    with exact inference.
+
+    Args:
+        family: a :class:`Family`, e.g. from :func:`make_family`.
+        network: a module from ``batch + (latent_dim,)`` to ``batch + (parameter_dim,)``.
+        latent_dim: K; read off the first ``nn.Linear`` if not given.
+        parameter_dim: width of η; read off the last ``nn.Linear`` if not given.
+        covariates: a module that maps covariates to a shift of η.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import NeuralLikelihood, make_family
+        >>> likelihood = NeuralLikelihood(make_family("bernoulli"), torch.nn.Linear(2, 5))
+        >>> likelihood.condition(torch.zeros(3, 2)).sample().shape, likelihood.identifiable
+        (torch.Size([3, 5]), False)
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        network: nn.Module,
+        *,
+        latent_dim: int | None = None,
+        parameter_dim: int | None = None,
+        covariates: nn.Module | None = None,
+    ) -> None:
+        layers = [m for m in network.modules() if isinstance(m, nn.Linear)]
+        if not layers and (latent_dim is None or parameter_dim is None):
+            raise ArgumentError(
+                "network has no nn.Linear to read its sizes off: pass latent_dim and parameter_dim"
+            )
+        super().__init__(
+            family,
+            layers[0].in_features if latent_dim is None else latent_dim,
+            layers[-1].out_features if parameter_dim is None else parameter_dim,
+            covariates,
+        )
+        self.network = network
+
+    def extra_repr(self) -> str:
+        """Say what this is not."""
+        return "not identifiable"
+
+    def _eta(self, z: Tensor) -> Tensor:
+        return self.network(z)  # type: ignore[no-any-return]
+
+    def lipschitz_bounds(self) -> tuple[float, float]:
+        """Refuse: an arbitrary network has no bounds to promise."""
+        raise NoCertificateError(
+            "a NeuralLikelihood is not identifiable: nothing bounds its network from below; use "
+            "an injective likelihood"
+        )
+
+    def information_bounds(self) -> tuple[float, float]:
+        """Refuse, for the same reason."""
+        return self.lipschitz_bounds()

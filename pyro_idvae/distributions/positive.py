@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Positive data and shares: log-mean or logit-mean f(z), with a global shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from pyro_idvae.distributions.family import Family
+from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.transforms import Injection
+
+
+class GammaFamily(Family):
+    """x ~ Gamma(concentration, rate = concentration·exp(−η)), of mean exp η.
+
+    Args:
+        concentration: the shape, a number or one for each feature.
+        learn_concentration: whether it is trained.
+    """
+
+    name = "gamma"
+    support = constraints.positive
+    fill = 1.0
+
+    def __init__(
+        self, concentration: float | Tensor = 1.0, *, learn_concentration: bool = True
+    ) -> None:
+        super().__init__()
+        self.set_global("concentration", concentration, learn=learn_concentration)
+
+    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
+        """Return the Gamma of mean exp η."""
+        self.refuse_total_count(total_count)
+        concentration: Tensor = self.concentration
+        return dist.Gamma(concentration, concentration * (-eta).exp())
+
+    def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return logarithms."""
+        return x.log()
+
+
+class BetaFamily(Family):
+    """x ~ Beta(m·precision, (1 − m)·precision), of mean m = sigmoid η.
+
+    Args:
+        precision: how concentrated around the mean, a number or one for each feature.
+        learn_precision: whether it is trained.
+    """
+
+    name = "beta"
+    support = constraints.unit_interval
+    fill = 0.5
+
+    def __init__(self, precision: float | Tensor = 5.0, *, learn_precision: bool = True) -> None:
+        super().__init__()
+        self.set_global("precision", precision, learn=learn_precision)
+
+    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
+        """Return the Beta of mean sigmoid η."""
+        self.refuse_total_count(total_count)
+        # Where a share of the precision would underflow to 0, the smallest number stands in.
+        tiny = torch.finfo(eta.dtype).tiny
+        one = (self.precision * eta.sigmoid()).clamp_min(tiny)
+        zero = (self.precision * (-eta).sigmoid()).clamp_min(tiny)
+        return dist.Beta(one, zero)
+
+    def check_support(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Check for 0 < x < 1: at the ends the density is 0 or infinite."""
+        return (x > 0) & (x < 1)
+
+    def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return logits."""
+        return x.logit()
+
+
+class InjectiveGamma(InjectiveLikelihood):
+    """x | z ~ Gamma with mean exp f(z) and a global shape.
+
+    *Injective:* f is, exp is strictly increasing, and with the shape known a Gamma is determined
+    by its mean one-to-one.
+
+    Args:
+        injection: f from R^K to R^D.
+        concentration: the shape, a number or a tensor of shape ``(D,)``.
+        learn_concentration: whether it is trained.
+        covariates: a module that maps covariates to a shift of the log-means.
+    """
+
+    def __init__(
+        self,
+        injection: Injection,
+        concentration: float | Tensor = 1.0,
+        *,
+        learn_concentration: bool = True,
+        covariates: nn.Module | None = None,
+    ) -> None:
+        family = GammaFamily(concentration, learn_concentration=learn_concentration)
+        super().__init__(injection, family, covariates)
+
+
+class InjectiveBeta(InjectiveLikelihood):
+    """x | z ~ Beta with mean sigmoid f(z) and a global precision.
+
+    *Injective:* f is, the logistic function is strictly increasing, and with the precision known a
+    Beta is determined by its mean one-to-one.
+
+    Args:
+        injection: f from R^K to R^D.
+        precision: a number or a tensor of shape ``(D,)``.
+        learn_precision: whether it is trained.
+        covariates: a module that maps covariates to a shift of the logit-means.
+    """
+
+    def __init__(
+        self,
+        injection: Injection,
+        precision: float | Tensor = 5.0,
+        *,
+        learn_precision: bool = True,
+        covariates: nn.Module | None = None,
+    ) -> None:
+        super().__init__(
+            injection, BetaFamily(precision, learn_precision=learn_precision), covariates
+        )

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Families by name, and an injective likelihood from a family's name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from pyro_idvae.distributions.binary import (
+    BernoulliFamily,
+    BinomialFamily,
+    InjectiveBernoulli,
+    InjectiveBinomial,
+)
+from pyro_idvae.distributions.categorical import (
+    CategoricalFamily,
+    InjectiveCategorical,
+    InjectiveMultinomial,
+    MultinomialFamily,
+)
+from pyro_idvae.distributions.counts import (
+    InjectiveNegativeBinomial,
+    InjectivePoisson,
+    NegativeBinomialFamily,
+    PoissonFamily,
+)
+from pyro_idvae.distributions.family import Family
+from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.distributions.location_scale import (
+    InjectiveLaplace,
+    InjectiveNormal,
+    InjectiveStudentT,
+    LaplaceFamily,
+    NormalFamily,
+    StudentTFamily,
+)
+from pyro_idvae.distributions.positive import BetaFamily, GammaFamily, InjectiveBeta, InjectiveGamma
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.transforms import Injection
+
+FAMILIES: dict[str, tuple[type[Family], type[InjectiveLikelihood]]] = {
+    "bernoulli": (BernoulliFamily, InjectiveBernoulli),
+    "beta": (BetaFamily, InjectiveBeta),
+    "binomial": (BinomialFamily, InjectiveBinomial),
+    "categorical": (CategoricalFamily, InjectiveCategorical),
+    "gamma": (GammaFamily, InjectiveGamma),
+    "laplace": (LaplaceFamily, InjectiveLaplace),
+    "multinomial": (MultinomialFamily, InjectiveMultinomial),
+    "negativebinomial": (NegativeBinomialFamily, InjectiveNegativeBinomial),
+    "normal": (NormalFamily, InjectiveNormal),
+    "poisson": (PoissonFamily, InjectivePoisson),
+    "studentt": (StudentTFamily, InjectiveStudentT),
+}
+
+
+def _entry(name: str) -> tuple[type[Family], type[InjectiveLikelihood]]:
+    if name not in FAMILIES:
+        raise ArgumentError(f"family={name!r}: expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]
+
+
+def make_family(name: str, **options: Any) -> Family:
+    """Make a family from its name, e.g. for :class:`NeuralLikelihood`.
+
+    Args:
+        name: ``"normal"``, ``"bernoulli"``, ``"binomial"``, …
+        **options: its arguments, e.g. ``total_count=16``.
+
+    Raises:
+        ArgumentError: for a name that is not one of the table's.
+
+    Example:
+        >>> from pyro_idvae.distributions import make_family
+        >>> make_family("binomial", total_count=16).name
+        'binomial'
+    """
+    return _entry(name)[0](**options)
+
+
+def make_injective(
+    name: str, injection: Injection, *, covariates: nn.Module | None = None, **options: Any
+) -> InjectiveLikelihood:
+    """Make an injective likelihood from a family's name.
+
+    Args:
+        name: as for :func:`make_family`.
+        injection: f.
+        covariates: a module that maps covariates to a shift of η.
+        **options: further arguments of the likelihood.
+    """
+    constructor: Any = _entry(name)[1]
+    likelihood: InjectiveLikelihood = constructor(injection, covariates=covariates, **options)
+    return likelihood

@@ -1,0 +1,100 @@
+"""The seam to ArviZ. Needs no torch: it is run with ArviZ 0.23 and with ArviZ 1.x."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "pyro_idvae" / "arviz_io.py"
+
+
+def load_seam():
+    spec = importlib.util.spec_from_file_location("seam", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+seam = load_seam()
+az = seam.az
+
+
+def example():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(size=(4, 50, 3, 2))
+    groups = {
+        "posterior": {"z": seam.Variable(draws, ("data", "z_dim_0"))},
+        "prior": {"z": seam.Variable(draws[:1], ("data", "z_dim_0"))},
+        "log_likelihood": {"x": seam.Variable(draws[..., 0], ("data",))},
+        "log_prior": {"z": seam.Variable(draws[..., 1], ("data",))},
+        "sample_stats": {"diverging": seam.Variable(draws[..., 0, 0] > 9, ())},
+        "sample_stats_prior": {"log_likelihood": seam.Variable(draws[:1, ..., 0], ("data",))},
+        "observed_data": {"x": seam.Variable(draws[0, 0], ("data", "x_dim_0"))},
+        "posterior_predictive": {},
+    }
+    return seam.to_arviz(groups, coords={"data": ["a", "b", "c"]}, attrs={"made_by": "test"})
+
+
+def test_the_object_is_the_versions_own():
+    data = example()
+    name = type(data).__name__
+    assert name == ("InferenceData" if az.__version__.startswith("0.") else "DataTree")
+
+
+def test_groups_dims_and_coords():
+    groups = seam.groups_of(example())
+    assert sorted(groups) == [
+        "log_likelihood",
+        "log_prior",
+        "observed_data",
+        "posterior",
+        "prior",
+        "sample_stats",
+        "sample_stats_prior",
+    ]
+    posterior = groups["posterior"]
+    assert posterior["z"].dims == ("chain", "draw", "data", "z_dim_0")
+    assert list(posterior["data"].values) == ["a", "b", "c"]
+    assert posterior.attrs["made_by"] == "test"
+    assert groups["log_likelihood"]["x"].dims == ("chain", "draw", "data")
+    assert groups["observed_data"]["x"].dims == ("data", "x_dim_0")
+    assert groups["sample_stats"]["diverging"].dtype == bool
+
+
+def test_arviz_itself_can_use_it():
+    data = example()
+    summary = az.summary(data)
+    assert len(summary) == 6
+    rhat = az.rhat(data)
+    values = rhat["z"] if "z" in rhat else rhat.to_dataset()["z"]
+    assert float(abs(values - 1).max()) < 0.1
+
+
+def test_it_survives_a_file(tmp_path):
+    path = tmp_path / "data.nc"
+    seam.save_netcdf(example(), path)
+    assert [p.name for p in tmp_path.iterdir()] == ["data.nc"]
+    back = az.from_netcdf(str(path))
+    groups = seam.groups_of(back)
+    np.testing.assert_allclose(groups["posterior"]["z"], seam.groups_of(example())["posterior"]["z"])
+
+
+def test_wrong_dimensions_are_refused():
+    with pytest.raises(ValueError, match="posterior/z has shape"):
+        seam.to_arviz({"posterior": {"z": seam.Variable(np.zeros((1, 2, 3)), ())}})
+
+
+@pytest.mark.parametrize("true_k", [0.2, 0.5, 0.9])
+def test_pareto_k_finds_the_tail_index(true_k):
+    rng = np.random.default_rng(1)
+    weights = rng.pareto(1 / true_k, size=(20, 4000)) + 1
+    found = seam.pareto_k(np.log(weights))
+    assert found.shape == (20,)
+    error = found.std() / len(found) ** 0.5
+    assert abs(found.mean() - true_k) < 0.05 + 4 * error
+
+
+def test_equal_weights_have_a_small_k():
+    rng = np.random.default_rng(1)
+    assert (seam.pareto_k(0.01 * rng.normal(size=(3, 1000))) < 0.5).all()
