@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as az
 
-__all__ = ["Variable", "groups_of", "pareto_k", "save_netcdf", "to_arviz"]
+__all__ = ["Variable", "density", "groups_of", "pareto_k", "save_netcdf", "to_arviz"]
 
 LEGACY = az.__version__.startswith("0.")
 SAMPLE_DIMS = ("chain", "draw")
@@ -84,7 +84,7 @@ def to_arviz(
         if variables
     }
     if LEGACY:
-        return az.InferenceData(**datasets)
+        return az.InferenceData(**datasets)  # type: ignore[arg-type,unused-ignore]
     return xr.DataTree.from_dict({f"/{group}": dataset for group, dataset in datasets.items()})
 
 
@@ -118,10 +118,23 @@ def pareto_k(log_weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         with warnings.catch_warnings():
             # It warns of large k, which is what the caller asks for.
             warnings.simplefilter("ignore", UserWarning)
-            return np.asarray(az.psislw(log_weights)[1])
+            k = az.psislw(log_weights)[1]  # type: ignore[no-untyped-call,unused-ignore]
+            return np.asarray(k)
     from arviz_stats.base import array_stats
 
     # This version takes log *ratios* of leave-one-out, the negatives of log weights.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return np.asarray(array_stats.psislw(-log_weights)[1])
+
+
+def density(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return a grid and ArviZ's kernel density estimate of draws of any shape."""
+    flat = np.ravel(values)
+    if LEGACY:
+        grid, height = az.kde(flat)  # type: ignore[no-untyped-call,unused-ignore]
+    else:
+        from arviz_stats.base import array_stats
+
+        grid, height, _ = array_stats.kde(flat)
+    return np.asarray(grid), np.asarray(height)

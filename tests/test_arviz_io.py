@@ -77,7 +77,9 @@ def test_it_survives_a_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["data.nc"]
     back = az.from_netcdf(str(path))
     groups = seam.groups_of(back)
-    np.testing.assert_allclose(groups["posterior"]["z"], seam.groups_of(example())["posterior"]["z"])
+    np.testing.assert_allclose(
+        groups["posterior"]["z"], seam.groups_of(example())["posterior"]["z"]
+    )
 
 
 def test_wrong_dimensions_are_refused():
@@ -98,3 +100,9 @@ def test_pareto_k_finds_the_tail_index(true_k):
 def test_equal_weights_have_a_small_k():
     rng = np.random.default_rng(1)
     assert (seam.pareto_k(0.01 * rng.normal(size=(3, 1000))) < 0.5).all()
+
+
+def test_the_density_integrates_to_one():
+    grid, height = seam.density(np.random.default_rng(0).normal(size=(4, 500)))
+    assert np.trapezoid(height, grid) == pytest.approx(1.0, abs=0.02)
+    assert grid[height.argmax()] == pytest.approx(0.0, abs=0.3)

@@ -63,7 +63,7 @@ class TestCategorical(LikelihoodLaws):
 
 
 class TestMultinomial(LikelihoodLaws):
-    options = {"total_count": torch.tensor(5.0)}
+    options = {"total_count": torch.tensor(5.0)}  # noqa: RUF012
 
     def make(self):
         return InjectiveMultinomial(small())

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Diagnostics of posterior collapse; units are nats throughout."""
+
+from pyro_idvae.diagnostics.metrics import (
+    ImportanceEstimate,
+    active_units,
+    importance_log_likelihood,
+    kl_to_prior,
+)
+
+__all__ = ["ImportanceEstimate", "active_units", "importance_log_likelihood", "kl_to_prior"]

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""First numbers to look at: KL to the prior by dimension, active units, held-out likelihood."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from tqdm.auto import tqdm
+
+from pyro_idvae._checks import check_count, check_real
+from pyro_idvae.arviz_io import pareto_k
+from pyro_idvae.errors import ArgumentError, NoCertificateError
+from pyro_idvae.infer.batches import TensorBatches, as_arguments
+from pyro_idvae.infer.draws import Layout, guide_draws
+from pyro_idvae.infer.parameters import Program, run_pair
+
+
+def _site_name(layout: Layout, site: str | None) -> str:
+    if site is None and len(layout.latents) == 1:
+        return layout.latents[0]
+    if site not in layout.latents:
+        raise ArgumentError(f"site={site!r}: expected one of the latent sites {layout.latents}")
+    return site
+
+
+def _unwrap(distribution: Any) -> Any:
+    while isinstance(
+        distribution,
+        (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution),
+    ):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _normal_marginals(trace: Any, name: str) -> tuple[Tensor, Tensor] | None:
+    """Return means and standard deviations of a site's coordinates if they are Normal."""
+    base = _unwrap(trace.nodes[name]["fn"])
+    helper = trace.nodes.get(f"{name}_unconstrained")
+    if isinstance(base, dist.Delta) and helper is not None:
+        # An AutoNormal guide: Normal on the unconstrained scale, which for real sites is the site.
+        base = _unwrap(helper["fn"])
+    shape = trace.nodes[name]["value"].shape
+    if isinstance(base, dist.Normal):
+        return base.loc.expand(shape), base.scale.expand(shape)
+    if isinstance(base, dist.MultivariateNormal):
+        return base.loc.expand(shape), base.variance.sqrt().expand(shape)
+    return None
+
+
+def _traces(layout: Layout) -> tuple[Any, Any]:
+    args, kwargs = layout.arguments
+    with torch.no_grad():
+        return run_pair(layout.model, layout.guide, args, kwargs)
+
+
+def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None = None) -> Tensor:
+    r"""Return KL(q(z_k|x) ‖ p(z_k)) for each data point and latent dimension, in nats.
+
+    .. math:: \log\frac{s_0}{s} + \frac{s^2 + (m - m_0)^2}{2 s_0^2} - \frac12
+
+    for Normal marginals of guide and prior, a full-covariance guide included. Each is a lower bound
+    of the vector's KL; their sum equals it when guide and prior both factorise.
+
+    Args:
+        model: the model.
+        guide: its guide.
+        data: a Tensor, or a tuple or dict of the model's arguments.
+        site: name of the latent site, if there are several.
+
+    Returns:
+        A tensor of the site's shape: ``(rows, latent_dim)`` for a VAE.
+
+    Raises:
+        NoCertificateError: if the marginals are not Normal and the KL has no closed form.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> idvae.kl_to_prior(vae.model, vae.guide, torch.randn(7, 5)).shape
+        torch.Size([7, 2])
+    """
+    layout = Layout(model, guide, as_arguments(data))
+    name = _site_name(layout, site)
+    model_trace, guide_trace = _traces(layout)
+    posterior, prior = (_normal_marginals(t, name) for t in (guide_trace, model_trace))
+    real = model_trace.nodes[name]["fn"].support
+    if posterior is None or prior is None or not _is_real(real):
+        kind = type(_unwrap(guide_trace.nodes[name]["fn"])).__name__
+        raise NoCertificateError(
+            f"the KL of the site {name!r} has no closed form: its guide is a {kind} and its prior "
+            f"a {type(_unwrap(model_trace.nodes[name]['fn'])).__name__}, and both must be Normal"
+        )
+    (loc, scale), (prior_loc, prior_scale) = posterior, prior
+    ratio = (scale.square() + (loc - prior_loc).square()) / (2 * prior_scale.square())
+    return (prior_scale / scale).log() + ratio - 0.5
+
+
+def _is_real(support: Any) -> bool:
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return support is constraints.real
+
+
+def active_units(
+    model: Program,
+    guide: Program,
+    data: Any,
+    *,
+    threshold: float = 0.01,
+    num_samples: int = 100,
+    site: str | None = None,
+) -> Tensor:
+    r"""Tell which latent dimensions move with the data: Var_x(E_q[z_k|x]) > threshold.
+
+    Posterior means are exact for Normal guides; for others the mean of draws stands in, and the
+    variance that their noise adds is subtracted.
+
+    Args:
+        model: the model.
+        guide: its guide.
+        data: a Tensor, or a tuple or dict of the model's arguments; at least two rows.
+        threshold: smallest variance of an active unit.
+        num_samples: draws, for guides that are not Normal.
+        site: name of the latent site, if there are several.
+
+    Returns:
+        A boolean tensor of shape ``(latent_dim,)``.
+
+    Raises:
+        ArgumentError: for fewer than two rows.
+
+    Reference:
+        Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016.
+    """
+    check_real("threshold", threshold, above=0.0)
+    layout = Layout(model, guide, as_arguments(data))
+    if layout.rows < 2:
+        raise ArgumentError("data has 1 row: active units need the variance over at least two")
+    name = _site_name(layout, site)
+    _, guide_trace = _traces(layout)
+    marginals = _normal_marginals(guide_trace, name)
+    if marginals is not None:
+        return marginals[0].var(0) > threshold
+    check_count("num_samples", num_samples, minimum=2)
+    with torch.no_grad():
+        draws = torch.stack([layout.draw_guide()[0][name] for _ in range(num_samples)])
+    noise = draws.var(0).mean(0) / num_samples
+    return draws.mean(0).var(0) - noise > threshold
+
+
+@dataclass(frozen=True)
+class ImportanceEstimate:
+    """Held-out log-likelihoods by importance sampling, in nats.
+
+    Attributes:
+        log_likelihood: estimate of log p(x) for each data point; biased downwards.
+        pareto_k: tail index of each data point's weights; above 0.7 its estimate is not reliable.
+        num_samples: draws from the guide.
+    """
+
+    log_likelihood: np.ndarray[Any, Any]
+    pareto_k: np.ndarray[Any, Any]
+    num_samples: int
+
+    @property
+    def mean(self) -> float:
+        """Mean over the data points."""
+        return float(self.log_likelihood.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean over the data points."""
+        return float(self.log_likelihood.std(ddof=1) / math.sqrt(len(self.log_likelihood)))
+
+
+def importance_log_likelihood(
+    model: Program,
+    guide: Program,
+    data: Any,
+    *,
+    num_samples: int = 1000,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> ImportanceEstimate:
+    r"""Estimate log p(x) for each data point by importance sampling from the guide.
+
+    .. math:: \log\frac1S\sum_{s=1}^S \frac{p(x|z_s)\,p(z_s)}{q(z_s|x)},\qquad z_s \sim q(z|x)
+
+    The average over draws is taken inside the logarithm, data point by data point.
+
+    Args:
+        model: the model.
+        guide: its guide; it must factorise over the data plate.
+        data: a Tensor, or a tuple or dict of the model's arguments.
+        num_samples: draws S.
+        batch_size: rows at a time, to save memory; None for all. Needs an amortised guide.
+        progress: show a progress bar.
+
+    Returns:
+        An :class:`ImportanceEstimate`.
+
+    Raises:
+        ArgumentError: if the guide's density does not factorise over the data.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> x = torch.randn(7, 5)
+        >>> estimate = idvae.importance_log_likelihood(vae.model, vae.guide, x, num_samples=50)
+        >>> estimate.log_likelihood.shape, estimate.pareto_k.shape
+        ((7,), (7,))
+
+    Reference:
+        Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016; Vehtari et
+        al., *Pareto Smoothed Importance Sampling*, JMLR 2024.
+    """
+    check_count("num_samples", num_samples)
+    batches = TensorBatches(as_arguments(data), batch_size)
+    values, shapes = [], []
+    bar = tqdm(total=batches.num_rows, desc="importance sampling", disable=not progress)
+    for arguments in batches.batches(None):
+        layout = Layout(model, guide, arguments)
+        weights = []
+        for _, log_q, likelihood, prior in guide_draws(layout, num_samples):
+            if log_q.dim() == 0 or any(v.dim() == 0 for v in [*likelihood.values()]):
+                raise ArgumentError(
+                    "the guide's density does not factorise over the data: importance weights per "
+                    "data point need every latent inside the data plate, in model and guide"
+                )
+            weights.append(torch.stack([*likelihood.values(), *prior.values(), -log_q]).sum(0))
+        log_weights = torch.stack(weights).double()
+        values.append(log_weights.logsumexp(0) - math.log(num_samples))
+        shapes.append(pareto_k(log_weights.mT.cpu().numpy()))
+        bar.update(layout.rows)
+    bar.close()
+    return ImportanceEstimate(torch.cat(values).cpu().numpy(), np.concatenate(shapes), num_samples)

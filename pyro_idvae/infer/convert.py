@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws as ArviZ data: the groups that diagnostics and plots read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_idvae._checks import check_count
+from pyro_idvae.arviz_io import Variable, to_arviz
+from pyro_idvae.errors import ArgumentError, ShapeError
+from pyro_idvae.infer.batches import as_arguments
+from pyro_idvae.infer.draws import Draw, Layout, guide_draws, stack
+from pyro_idvae.infer.parameters import Program
+
+Groups = dict[str, dict[str, Variable]]
+
+
+def _array(value: Tensor) -> np.ndarray[Any, Any]:
+    return value.detach().cpu().numpy()
+
+
+def _variables(layout: Layout, draws: Draw) -> dict[str, Variable]:
+    """Return site values of shape (chain, draw, ...) with named dimensions."""
+    return {name: Variable(_array(v), layout.dims(name)) for name, v in draws.items()}
+
+
+def _densities(draws: Mapping[str, Tensor]) -> dict[str, Variable]:
+    """Return log densities of shape (chain, draw) or (chain, draw, data)."""
+    return {n: Variable(_array(v), ("data",) * (v.dim() - 2)) for n, v in draws.items()}
+
+
+def _prior_groups(layout: Layout, num_samples: int) -> Groups:
+    draws, scores = [], []
+    with torch.no_grad():
+        for _ in range(num_samples):
+            draws.append(layout.draw_prior())
+            scores.append(layout.score(draws[-1])[0])
+    values = {name: v.unsqueeze(0) for name, v in stack(draws).items()}
+    likelihood = {f"log_likelihood_{n}": v.unsqueeze(0) for n, v in stack(scores).items()}
+    return {"prior": _variables(layout, values), "sample_stats_prior": _densities(likelihood)}
+
+
+def _observed(layout: Layout) -> dict[str, Variable]:
+    values = {}
+    for name in layout.observed:
+        value = _array(layout.trace.nodes[name]["value"])
+        values[name] = Variable(value, layout.dims(name))
+    return values
+
+
+def _predictive(layout: Layout, draws: Draw) -> dict[str, Variable]:
+    chains, num_samples = next(iter(draws.values())).shape[:2]
+    with torch.no_grad():
+        new = [
+            layout.predict({name: value[c, s] for name, value in draws.items()})
+            for c in range(chains)
+            for s in range(num_samples)
+        ]
+    values = {n: v.reshape(chains, num_samples, *v.shape[1:]) for n, v in stack(new).items()}
+    return _variables(layout, values)
+
+
+def _assemble(
+    layout: Layout,
+    groups: Groups,
+    draws: Draw,
+    *,
+    num_prior: int,
+    predictive: bool,
+    coords: Mapping[str, Sequence[Any]] | None,
+    attrs: Mapping[str, Any],
+) -> Any:
+    groups = {"posterior": _variables(layout, draws), **groups}
+    groups |= _prior_groups(layout, check_count("num_prior_samples", num_prior))
+    groups["observed_data"] = _observed(layout)
+    if predictive:
+        groups["posterior_predictive"] = _predictive(layout, draws)
+    labels = coords or {}
+    if "data" in labels and len(labels["data"]) != layout.rows:
+        raise ShapeError(
+            f"coords['data'] has {len(labels['data'])} labels but data has {layout.rows} rows"
+        )
+    library = {"inference_library": "pyro", "inference_library_version": pyro.__version__}
+    return to_arviz(groups, coords=coords, attrs={**library, **attrs})
+
+
+def from_guide(
+    model: Program,
+    guide: Program,
+    data: Any,
+    *,
+    num_samples: int = 500,
+    num_prior_samples: int | None = None,
+    posterior_predictive: bool = False,
+    coords: Mapping[str, Sequence[Any]] | None = None,
+) -> Any:
+    """Draw from a guide and return ArviZ data.
+
+    Draws are independent: there is one chain, and R-hat has no meaning. Groups: ``posterior``,
+    ``prior``; ``log_likelihood`` and ``log_prior`` at posterior draws, per data point, by site;
+    ``sample_stats`` with ``log_q``, the guide's log density (per data point if the guide
+    factorises over the data plate); ``sample_stats_prior`` with ``log_likelihood_<site>`` at prior
+    draws; ``observed_data``; and ``posterior_predictive`` on request. All in nats.
+
+    Args:
+        model: the model, any callable.
+        guide: the guide, any callable.
+        data: a Tensor, or a tuple or dict of the model's arguments.
+        num_samples: draws from the guide.
+        num_prior_samples: draws from the prior; ``num_samples`` by default.
+        posterior_predictive: whether to draw new observations.
+        coords: labels, e.g. ``{"data": names}``.
+
+    Returns:
+        ``InferenceData`` (ArviZ 0.23) or ``DataTree`` (1.x).
+
+    Raises:
+        SiteMismatchError: if the guide's sites are not the model's.
+        ArgumentError: for a model with discrete latents that are to be enumerated.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> draws = idvae.from_guide(vae.model, vae.guide, torch.randn(3, 5), num_samples=10)
+        >>> draws["posterior"]["latent"].shape
+        (1, 10, 3, 2)
+    """
+    check_count("num_samples", num_samples)
+    layout = Layout(model, guide, as_arguments(data))
+    values, log_q, likelihood, prior = (
+        list(column) for column in zip(*guide_draws(layout, num_samples), strict=True)
+    )
+    draws = {name: v.unsqueeze(0) for name, v in stack(values).items()}
+    groups: Groups = {
+        "log_likelihood": _densities({n: v.unsqueeze(0) for n, v in stack(likelihood).items()}),
+        "log_prior": _densities({n: v.unsqueeze(0) for n, v in stack(prior).items()}),
+        "sample_stats": _densities({"log_q": torch.stack(log_q).unsqueeze(0)}),
+    }
+    return _assemble(
+        layout,
+        groups,
+        draws,
+        num_prior=num_samples if num_prior_samples is None else num_prior_samples,
+        predictive=posterior_predictive,
+        coords=coords,
+        attrs={"inference_method": "svi"},
+    )
+
+
+def from_mcmc(
+    samples: Any,
+    model: Program,
+    data: Any,
+    *,
+    sample_stats: Mapping[str, Tensor] | None = None,
+    num_prior_samples: int | None = None,
+    posterior_predictive: bool = False,
+    coords: Mapping[str, Sequence[Any]] | None = None,
+    inference_method: str = "mcmc",
+) -> Any:
+    """Return posterior draws as ArviZ data, with the groups of :func:`from_guide`.
+
+    Args:
+        samples: a ``pyro.infer.MCMC`` object that has run, or a dict from site names to draws of
+            shape ``(chain, draw) + site shape``.
+        model: the model the draws are of.
+        data: the data it was run on.
+        sample_stats: further statistics of shape ``(chain, draw)``, e.g. ``energy``.
+        num_prior_samples: draws from the prior; by default as many as draws in a chain.
+        posterior_predictive: whether to draw new observations.
+        coords: labels, e.g. ``{"data": names}``.
+        inference_method: written to the attributes.
+
+    Returns:
+        ``InferenceData`` (ArviZ 0.23) or ``DataTree`` (1.x).
+
+    Raises:
+        ArgumentError: if a latent site of the model has no draws, or draws of another shape.
+    """
+    stats = dict(sample_stats or {})
+    if not isinstance(samples, Mapping):
+        draws = samples.get_samples(group_by_chain=True)
+        shape = next(iter(draws.values())).shape[:2]
+        stats.setdefault("diverging", _divergences(samples, shape))
+    else:
+        draws = dict(samples)
+    layout = Layout(model, None, as_arguments(data))
+    missing = sorted(set(layout.latents) - set(draws))
+    if missing:
+        raise ArgumentError(f"samples lack the latent sites {missing} of the model")
+    draws = {name: draws[name] for name in layout.latents}
+    for name, value in draws.items():
+        wanted = layout.trace.nodes[name]["value"].shape
+        if value.shape[2:] != wanted:
+            raise ShapeError(
+                f"samples[{name!r}] has shape {tuple(value.shape)}: expected (chain, draw) + "
+                f"{tuple(wanted)}"
+            )
+    chains, num_samples = next(iter(draws.values())).shape[:2]
+    likelihood, prior = [], []
+    with torch.no_grad():
+        for c in range(chains):
+            for s in range(num_samples):
+                scores = layout.score({name: value[c, s] for name, value in draws.items()})
+                likelihood.append(scores[0])
+                prior.append(scores[1])
+    shape = (chains, num_samples)
+    groups: Groups = {
+        "log_likelihood": _densities(_unflatten(stack(likelihood), shape)),
+        "log_prior": _densities(_unflatten(stack(prior), shape)),
+        "sample_stats": _densities(stats),
+    }
+    return _assemble(
+        layout,
+        groups,
+        draws,
+        num_prior=num_samples if num_prior_samples is None else num_prior_samples,
+        predictive=posterior_predictive,
+        coords=coords,
+        attrs={"inference_method": inference_method},
+    )
+
+
+def _unflatten(draws: Draw, shape: tuple[int, int]) -> Draw:
+    return {name: value.reshape(*shape, *value.shape[1:]) for name, value in draws.items()}
+
+
+def _divergences(mcmc: Any, shape: tuple[int, int]) -> Tensor:
+    diverging = torch.zeros(shape, dtype=torch.bool)
+    found = mcmc.diagnostics().get("divergences", {})
+    for chain in range(shape[0]):
+        diverging[chain, list(found.get(f"chain {chain}", []))] = True
+    return diverging

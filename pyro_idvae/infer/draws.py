@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws of any Pyro model and guide with their log densities, per data point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor
+
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.infer.batches import Arguments, row_count
+from pyro_idvae.infer.parameters import (
+    Program,
+    check_sites,
+    claim_parameters,
+    latent_sites,
+    observed_sites,
+    run_pair,
+)
+
+Draw = dict[str, Tensor]
+"""One value for each latent site."""
+
+
+class Layout:
+    """Where the data plate is: reads shapes off one run of the model.
+
+    Args:
+        model: the model.
+        guide: its guide, or None.
+        arguments: the data.
+    """
+
+    def __init__(self, model: Program, guide: Program | None, arguments: Arguments) -> None:
+        self.model, self.guide, self.arguments = model, guide, arguments
+        args, kwargs = arguments
+        claim_parameters(model, guide, args, kwargs)
+        with torch.no_grad():
+            trace, guide_trace = run_pair(model, guide, args, kwargs)
+        if guide is not None:
+            check_sites(trace, guide_trace)
+        latents = latent_sites(trace)
+        discrete = [name for name, site in latents.items() if site["infer"].get("enumerate")]
+        if discrete:
+            raise ArgumentError(
+                f"the sites {discrete} are to be enumerated: log densities per draw need a model "
+                "with its discrete latents marginalised, e.g. dist.MixtureOfDiagNormals as prior"
+            )
+        self.trace = trace
+        self.latents = list(latents)
+        self.observed = list(observed_sites(trace))
+        self.rows = row_count(arguments)
+        self.plate = self._find_plate()
+
+    def _find_plate(self) -> str | None:
+        for name in self.observed:
+            for frame in self.trace.nodes[name]["cond_indep_stack"]:
+                if frame.size == self.rows and frame.dim is not None:
+                    return str(frame.name)
+        return None
+
+    def frame_dim(self, site: Any) -> int | None:
+        """Return the batch dimension (negative) of the data plate at a site, or None."""
+        for frame in site["cond_indep_stack"]:
+            if frame.name == self.plate:
+                return int(frame.dim)
+        return None
+
+    def per_row(self, site: Any) -> Tensor:
+        """Return a site's log density, summed over all but the data plate."""
+        log_prob: Tensor = site["log_prob"]
+        dim = self.frame_dim(site)
+        if dim is None:
+            return log_prob.sum()
+        log_prob = log_prob.movedim(dim, -1) if dim != -1 else log_prob
+        summed = log_prob.reshape(-1, log_prob.shape[-1]).sum(0)
+        return summed.expand(self.rows)
+
+    def dims(self, name: str) -> tuple[str, ...]:
+        """Return the names of the dimensions of a site's value."""
+        site = self.trace.nodes[name]
+        names = [f"{name}_dim_{i}" for i in range(site["value"].dim())]
+        dim = self.frame_dim(site)
+        if dim is not None:
+            position = dim - len(site["fn"].event_shape)
+            if -position <= len(names):
+                names[position] = "data"
+        # What is not the plate is numbered from 0, as ArviZ does.
+        others = iter(range(len(names)))
+        return tuple(n if n == "data" else f"{name}_dim_{next(others)}" for n in names)
+
+    def score(self, draw: Draw) -> tuple[Draw, Draw]:
+        """Return log p(x|z) by observed site and log p(z) by latent site, both per row."""
+        args, kwargs = self.arguments
+        conditioned = poutine.condition(self.model, data=draw)
+        trace = poutine.trace(conditioned).get_trace(*args, **kwargs)
+        trace.compute_log_prob()
+        likelihood = {name: self.per_row(trace.nodes[name]) for name in self.observed}
+        prior = {name: self.per_row(trace.nodes[name]) for name in self.latents}
+        return likelihood, prior
+
+    def predict(self, draw: Draw) -> Draw:
+        """Draw new observations given latents."""
+        args, kwargs = self.arguments
+        free = poutine.condition(poutine.uncondition(self.model), data=draw)
+        trace = poutine.trace(free).get_trace(*args, **kwargs)
+        return _values(trace, self.observed)
+
+    def draw_prior(self) -> Draw:
+        """Draw the latents from the prior, data and all else as they are."""
+        args, kwargs = self.arguments
+        trace = poutine.trace(self.model).get_trace(*args, **kwargs)
+        return _values(trace, self.latents)
+
+    def draw_guide(self) -> tuple[Draw, Tensor]:
+        """Draw the latents from the guide, with log q: per row if the guide factorises so."""
+        if self.guide is None:
+            raise ArgumentError("guide=None: there is no guide to draw from")
+        args, kwargs = self.arguments
+        trace = poutine.trace(self.guide).get_trace(*args, **kwargs)
+        trace.compute_log_prob()
+        sites = latent_sites(trace).values()
+        in_plate = [self.frame_dim(site) is not None for site in sites]
+        log_q = [self.per_row(site) for site in sites]
+        if not all(in_plate):
+            log_q = [term.sum() for term in log_q]
+        return _values(trace, self.latents), torch.stack(log_q).sum(0)
+
+
+def guide_draws(layout: Layout, num_samples: int) -> Iterator[tuple[Draw, Tensor, Draw, Draw]]:
+    """Yield (latents, log q, log p(x|z) by site, log p(z) by site) of draws from the guide."""
+    with torch.no_grad(), pyro.validation_enabled(False):
+        for _ in range(num_samples):
+            draw, log_q = layout.draw_guide()
+            likelihood, prior = layout.score(draw)
+            yield draw, log_q, likelihood, prior
+
+
+def stack(draws: list[Draw]) -> Draw:
+    """Stack draws along a new first dimension."""
+    return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
+
+
+def _values(trace: Any, names: list[str]) -> Draw:
+    nodes: Any = trace.nodes
+    return {name: nodes[name]["value"] for name in names}

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Amortised Normal posteriors from a multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from pyro_idvae._checks import check_count, check_hidden_dims, check_last_dim
+from pyro_idvae.errors import ArgumentError
+
+MIN_SCALE = 1e-5
+
+
+def mlp(widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+    """Return linear layers of these widths with the activation between them."""
+    layers: list[nn.Module] = []
+    for inner, outer in pairwise(widths):
+        layers += [nn.Linear(inner, outer), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+class Encoder(nn.Module):
+    """q(z|x): a Normal whose mean and covariance are outputs of one network.
+
+    Args:
+        input_dim: width of the input.
+        latent_dim: K.
+        hidden_dims: widths of the hidden layers.
+        covariance: ``"diagonal"`` or ``"full"`` (a Cholesky factor).
+        covariate_dim: width of covariates that are appended to the input, 0 for none.
+        activation: constructor of the units.
+
+    Shapes: inputs ``batch + (input_dim,)``; the distribution returned has batch shape ``batch`` and
+    event shape ``(latent_dim,)``.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.models import Encoder
+        >>> Encoder(5, 2, hidden_dims=[16])(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 2])
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        latent_dim: int,
+        hidden_dims: Sequence[int] = (512, 512),
+        *,
+        covariance: str = "diagonal",
+        covariate_dim: int = 0,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        if covariance not in ("diagonal", "full"):
+            raise ArgumentError(f"covariance={covariance!r}: expected 'diagonal' or 'full'")
+        self.input_dim = check_count("input_dim", input_dim)
+        self.latent_dim = check_count("latent_dim", latent_dim)
+        self.covariate_dim = check_count("covariate_dim", covariate_dim, minimum=0)
+        self.covariance = covariance
+        below = latent_dim * (latent_dim - 1) // 2 if covariance == "full" else 0
+        self._sizes = [latent_dim, latent_dim, below]
+        widths = [input_dim + covariate_dim, *check_hidden_dims(hidden_dims), sum(self._sizes)]
+        self.network = mlp(widths, activation)
+
+    def forward(self, x: Tensor, covariates: Tensor | None = None) -> Any:
+        """Return q(z|x) as a Pyro distribution."""
+        check_last_dim("x", x, self.input_dim)
+        if (covariates is None) != (self.covariate_dim == 0):
+            raise ArgumentError(
+                f"covariates={'None' if covariates is None else 'given'}: the encoder was built "
+                f"with covariate_dim={self.covariate_dim}"
+            )
+        if covariates is not None:
+            check_last_dim("covariates", covariates, self.covariate_dim)
+            x = torch.cat([x, covariates], -1)
+        loc, raw, below = self.network(x).split(self._sizes, dim=-1)
+        scale = softplus(raw) + MIN_SCALE
+        if self.covariance == "diagonal":
+            return dist.Normal(loc, scale).to_event(1)
+        rows, columns = torch.tril_indices(self.latent_dim, self.latent_dim, -1, device=x.device)
+        factor = torch.diag_embed(scale)
+        factor[..., rows, columns] = below
+        return dist.MultivariateNormal(loc, scale_tril=factor)

@@ -1,0 +1,7 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One function a picture: ArviZ data in, matplotlib axes out."""
+
+from pyro_idvae.plots.losses import plot_losses
+from pyro_idvae.plots.prior_posterior import plot_prior_posterior
+
+__all__ = ["plot_losses", "plot_prior_posterior"]
