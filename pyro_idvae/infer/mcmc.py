@@ -16,7 +16,7 @@ from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import TensorBatches, as_arguments, check_batches
 from pyro_idvae.infer.convert import from_mcmc
 from pyro_idvae.infer.draws import Layout, stack
-from pyro_idvae.infer.parameters import Program
+from pyro_idvae.infer.parameters import Program, frozen
 
 
 class _Recording:
@@ -145,7 +145,8 @@ def mcmc(
             hook_fn=recorded,
             disable_progbar=not progress,
         )
-        sampler.run(*args, **kwargs)
+        with frozen(model):
+            sampler.run(*args, **kwargs)
         chains.append(sampler.get_samples())
         diverging = torch.zeros(num_samples, dtype=torch.bool)
         diverging[list(sampler.diagnostics()["divergences"]["chain 0"])] = True

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -101,3 +102,23 @@ def check_sites(model_trace: Any, guide_trace: Any) -> None:
             + (f"the model lacks {extra}" if extra else "")
             + "; give both the same names, or mark helpers with infer={'is_auxiliary': True}"
         )
+
+
+@contextmanager
+def frozen(program: Program) -> Iterator[None]:
+    """Hold a module's parameters constant and put it in evaluation mode, for sampling latents."""
+    if not isinstance(program, nn.Module):
+        yield
+        return
+    modes = [(module, module.training) for module in program.modules()]
+    wanted = [parameter for parameter in program.parameters() if parameter.requires_grad]
+    try:
+        program.eval()
+        for parameter in wanted:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in wanted:
+            parameter.requires_grad_(True)
+        for module, mode in modes:
+            module.training = mode

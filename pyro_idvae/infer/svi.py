@@ -11,7 +11,6 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer import Trace_ELBO
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
@@ -75,14 +74,12 @@ class Snapshot:
     @torch.no_grad()
     def take(self) -> None:
         """Remember the parameters as they are."""
-        for copy, parameter in zip(self.copies, self.parameters, strict=True):
-            copy.copy_(parameter)
+        torch._foreach_copy_(self.copies, self.parameters)
 
     @torch.no_grad()
     def restore(self) -> None:
         """Set the parameters to what is remembered."""
-        for copy, parameter in zip(self.copies, self.parameters, strict=True):
-            parameter.copy_(copy)
+        torch._foreach_copy_(self.parameters, self.copies)
 
 
 class _Trainer:
@@ -120,11 +117,8 @@ class _Trainer:
                 return float(self.elbo.loss(model, guide, *args, **kwargs)) / divisor
         for tensor in self.tensors:
             tensor.grad = None
-        with poutine.trace(param_only=True):
-            loss = float(self.elbo.loss_and_grads(model, guide, *args, **kwargs)) / divisor
-        for tensor in self.tensors:
-            if tensor.grad is not None:
-                tensor.grad.div_(divisor)
+        loss = float(self.elbo.loss_and_grads(model, guide, *args, **kwargs)) / divisor
+        torch._foreach_div_([t.grad for t in self.tensors if t.grad is not None], divisor)
         return loss
 
     def step(self, arguments: Arguments, weight: float) -> float:

@@ -19,7 +19,9 @@ def _select(array: Any, num_data: int, num_latents: int) -> tuple[np.ndarray[Any
     values = values.reshape(-1, *values.shape[2:])
     if "data" in array.dims:
         values = np.moveaxis(values, array.dims.index("data") - 1, 1)
-        labels = [str(label) for label in array["data"].values]
+        labels = [
+            label if isinstance(label, str) else f"data {label}" for label in array["data"].values
+        ]
     else:
         values, labels = values[:, None], ["all data"]
     values = values.reshape(len(values), values.shape[1], -1)
@@ -99,7 +101,7 @@ def plot_prior_posterior(
             if row == rows - 1:
                 ax.set_xlabel(f"{name}[{column}]")
             if column == 0:
-                ax.set_ylabel(f"data {labels[row]}")
+                ax.set_ylabel(labels[row])
     handles, texts = axes[0, 0].get_legend_handles_labels()
     axes[0, 0].figure.legend(
         handles, texts, loc="outside upper center", ncols=len(texts), frameon=False

@@ -120,7 +120,7 @@ class ConvexPotential(nn.Module, ABC):
         alpha, scale, shift = coefficients
         if scale is not None:
             gradient = scale.unsqueeze(-1) * gradient
-        return alpha.unsqueeze(-1) * x + gradient + shift
+        return torch.addcmul(gradient + shift, alpha.unsqueeze(-1), x)
 
     def _checked(self, x: Tensor) -> Tensor:
         check_last_dim("x", x, self.dim)

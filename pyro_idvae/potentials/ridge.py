@@ -21,8 +21,7 @@ SHARPNESS = 0.5
 def rise(a: Tensor) -> tuple[Tensor, Tensor]:
     """Return σ(a) = (a + √(a²+s))/2 and the root √(a²+s), without cancellation at a < 0."""
     root = (a.square() + SHARPNESS).sqrt()
-    far = a.abs() + root
-    return torch.where(a >= 0, 0.5 * far, (0.5 * SHARPNESS) / far), root
+    return a.relu() + (0.5 * SHARPNESS) / (a.abs() + root), root
 
 
 def rise_integral(a: Tensor) -> Tensor:
