@@ -266,6 +266,8 @@ def fit(
     args, kwargs = train.first()
     if seed is not None:
         pyro.set_rng_seed(seed)
+    # First of all: a run before this would take another model's values for this one's names.
+    parameters = claim_parameters(model, guide, args, kwargs)
     with torch.no_grad():
         model_trace, guide_trace = run_pair(model, guide, args, kwargs)
     check_sites(model_trace, guide_trace)
@@ -273,7 +275,7 @@ def fit(
     if train.batch_size < train.num_rows and full_size is None:
         check_minibatch(model_trace, train.batch_size)
     result = resume or FitResult()
-    result.parameters = claim_parameters(model, guide, args, kwargs)
+    result.parameters = parameters
     result.stopped_early = False
     if not result.parameters:
         raise ArgumentError("model and guide have no parameters: there is nothing to fit")

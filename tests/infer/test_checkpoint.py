@@ -1,0 +1,111 @@
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer.autoguide import AutoNormal
+
+from pyro_idvae import IDVAE, fit, from_guide, load, save
+from pyro_idvae.errors import CheckpointError
+
+
+def small(seed, width=8):
+    torch.manual_seed(seed)
+    return IDVAE(4, 2, "normal", hidden_dims=[width], encoder_hidden_dims=[8], learn_scale=True)
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_fitted_pair_comes_back(tmp_path):
+    x = torch.randn(20, 4)
+    vae, other = small(0), small(1)
+    fit(vae.model, vae.guide, x, num_epochs=2, progress=False)
+    path = save(tmp_path / "vae.pt", vae.model, vae.guide)
+    assert [p.name for p in tmp_path.iterdir()] == ["vae.pt"]
+    load(path, other.model, other.guide)
+    assert same(vae, other)
+    assert other.model(x).shape == (20, 2)
+    assert same(vae, other)
+
+
+def test_functions_and_autoguides_come_back(tmp_path):
+    x = torch.randn(50) + 2
+
+    def model(x):
+        scale = pyro.param("scale", torch.tensor(1.0), constraint=dist.constraints.positive)
+        mean = pyro.sample("mean", dist.Normal(0.0, 10.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(mean, scale), obs=x)
+
+    guide = AutoNormal(model)
+    fit(model, guide, x, num_epochs=30, progress=False)
+    scale = pyro.param("scale").item()
+    path = save(tmp_path / "fit.pt", model, guide)
+    pyro.clear_param_store()
+    fresh = AutoNormal(model)
+    with pytest.raises(CheckpointError, match="pass data="):
+        load(path, model, fresh)
+    load(path, model, fresh, data=x)
+    assert pyro.param("scale").item() == pytest.approx(scale)
+    assert same(guide, fresh)
+    from_guide(model, fresh, x, num_samples=3)
+    assert pyro.param("scale").item() == pytest.approx(scale)
+
+
+def test_what_does_not_fit_changes_nothing(tmp_path):
+    vae, wider = small(0), small(1, width=9)
+    path = save(tmp_path / "vae.pt", vae.model, vae.guide)
+    before = [p.detach().clone() for p in wider.parameters()]
+    with pytest.raises(CheckpointError, match="shapes in the file and in the module differ"):
+        load(path, wider.model, wider.guide)
+    assert all(torch.equal(a, b) for a, b in zip(before, wider.parameters(), strict=True))
+    alone = save(tmp_path / "model.pt", vae.model)
+    with pytest.raises(CheckpointError, match="holds no guide"):
+        load(alone, vae.model, vae.guide)
+
+
+def test_parameters_of_functions_must_exist_first(tmp_path):
+    pyro.param("a", torch.tensor(1.0))
+    path = save(tmp_path / "a.pt", lambda: None)
+    pyro.clear_param_store()
+    with pytest.raises(CheckpointError, match=r"\['a'\]"):
+        load(path, lambda: None)
+
+
+class Evil:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code ran')",))
+
+
+def test_no_code_is_run(tmp_path):
+    path = tmp_path / "evil.pt"
+    torch.save({"format": 1, "model": Evil()}, path)
+    with pytest.raises(CheckpointError, match="not a file of weights"):
+        load(path, small(0).model)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint"])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "x.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a file"):
+        load(path, small(0).model)
+    torch.save({"weights": torch.ones(2)}, path)
+    with pytest.raises(CheckpointError, match=r"written by pyro_idvae\.save"):
+        load(path, small(0).model)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = save(tmp_path / "vae.pt", small(0).model)
+    old = path.read_bytes()
+
+    def broken(content, target):
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        save(path, small(1).model)
+    assert path.read_bytes() == old
+    assert [p.name for p in tmp_path.iterdir()] == ["vae.pt"]
