@@ -16,8 +16,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for CSV and PNG")
     parser.add_argument("--seeds", type=int, default=5, help="runs a model")
     parser.add_argument("--epochs", type=int, default=300, help="epochs a run")
+    parser.add_argument("--samples", type=int, default=2000, help="importance samples an image")
     options = parser.parse_args()
-    digits.run(options.out / options.name, num_seeds=options.seeds, num_epochs=options.epochs)
+    digits.run(
+        options.out / options.name,
+        num_seeds=options.seeds,
+        num_epochs=options.epochs,
+        num_samples=options.samples,
+    )
 
 
 if __name__ == "__main__":

@@ -105,8 +105,9 @@ def table(rows: list[Row]) -> str:
         own = [row for row in rows if row.model == name]
 
         def spread(values: list[float]) -> str:
-            deviation = stdev(values) if len(values) > 1 else float("nan")
-            return f"{mean(values):.2f} ± {deviation:.2f}"
+            if len(values) == 1:
+                return f"{values[0]:.2f}"
+            return f"{mean(values):.2f} ± {stdev(values):.2f}"
 
         active = [row.active_units for row in own]
         lines.append(

@@ -1,0 +1,171 @@
+import math
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from torch.distributions import kl_divergence
+
+from pyro_idvae import IDVAE, active_units, fit, importance_log_likelihood, kl_to_prior
+from pyro_idvae.errors import ArgumentError, NoCertificateError
+
+X = torch.tensor([0.5, -1.0, 3.0, 0.0])
+
+
+def model(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def guide(x, scale=0.8):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x / 2, scale))
+
+
+def test_kl_is_torchs_closed_form():
+    wanted = kl_divergence(dist.Normal(X / 2, 0.8), dist.Normal(0.0, 1.0))
+    assert torch.allclose(kl_to_prior(model, guide, X), wanted)
+
+
+def test_kl_of_a_shifted_prior():
+    def shifted(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(2.0, 3.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    wanted = kl_divergence(dist.Normal(X / 2, 0.8), dist.Normal(2.0, 3.0))
+    assert torch.allclose(kl_to_prior(shifted, guide, X), wanted)
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_kl_of_a_vae_by_dimension(covariance):
+    vae = IDVAE(5, 3, "normal", hidden_dims=[8], encoder_hidden_dims=[8], covariance=covariance)
+    x = torch.randn(7, 5)
+    kl = kl_to_prior(vae.model, vae.guide, x)
+    assert kl.shape == (7, 3)
+    q = vae.guide.posterior(x)
+    wanted = kl_divergence(dist.Normal(q.mean, q.variance.sqrt()), dist.Normal(0.0, 1.0))
+    assert torch.allclose(kl, wanted, atol=1e-5)
+    total = kl_divergence(
+        torch.distributions.MultivariateNormal(q.mean, torch.diag_embed(q.variance))
+        if covariance == "diagonal"
+        else q,
+        torch.distributions.MultivariateNormal(torch.zeros(3), torch.eye(3)),
+    )
+    assert (kl.sum(-1) <= total + 1e-4).all()
+
+
+def test_kl_of_an_autoguide():
+    auto = AutoNormal(model, init_scale=0.5)
+    fit(model, auto, X, num_epochs=1, progress=False)
+    posterior = pyro.param("AutoNormal.locs.z"), pyro.param("AutoNormal.scales.z")
+    wanted = kl_divergence(dist.Normal(*posterior), dist.Normal(0.0, 1.0))
+    assert torch.allclose(kl_to_prior(model, auto, X), wanted)
+
+
+def test_no_closed_form_is_said():
+    def laplace(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Laplace(x, 1.0))
+
+    with pytest.raises(NoCertificateError, match="its guide is a Laplace"):
+        kl_to_prior(model, laplace, X)
+
+    def positive(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.LogNormal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    with pytest.raises(NoCertificateError):
+        kl_to_prior(positive, AutoNormal(positive), X)
+
+
+def two_latents(x):
+    with pyro.plate("data", len(x)):
+        for name in ("a", "b"):
+            pyro.sample(name, dist.Normal(0.0, 1.0))
+
+
+def test_a_site_must_be_named_if_there_are_several():
+    def both(x):
+        two_latents(x)
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    with pytest.raises(ArgumentError, match=r"site=None: expected one of the latent sites"):
+        kl_to_prior(both, two_latents, X)
+    assert kl_to_prior(both, two_latents, X, site="b").abs().max() == 0
+
+
+def test_active_units_see_which_dimensions_move():
+    def wide(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x)
+
+    def make(family):
+        def guide(x):
+            with pyro.plate("data", len(x)):
+                loc = torch.stack([x, 0.05 * x, torch.ones_like(x)], -1)
+                pyro.sample("z", family(loc, 0.5).to_event(1))
+
+        return guide
+
+    x = torch.randn(400)
+    for family in (dist.Normal, dist.Laplace):
+        assert active_units(wide, make(family), x).tolist() == [True, False, False]
+    lower = active_units(wide, make(dist.Normal), x, threshold=1e-3)
+    assert lower.tolist() == [True, True, False]
+    with pytest.raises(ArgumentError, match="1 row"):
+        active_units(wide, make(dist.Normal), x[:1])
+    with pytest.raises(ArgumentError, match="threshold=0"):
+        active_units(wide, make(dist.Normal), x, threshold=0.0)
+
+
+def test_importance_sampling_finds_the_marginal_likelihood():
+    exact = dist.Normal(0.0, 2**0.5).log_prob(X).numpy()
+    found = importance_log_likelihood(model, guide, X, num_samples=8000)
+    # The relative variance of a weight at scale .8: bounded weights, known tail.
+    np.testing.assert_allclose(found.log_likelihood, exact, atol=0.02)
+    assert (found.pareto_k < 0.7).all()
+    assert found.mean == pytest.approx(exact.mean(), abs=0.02)
+    spread = found.log_likelihood.std(ddof=1) / 2
+    assert found.standard_error == pytest.approx(spread)
+
+
+def test_a_perfect_guide_is_exact_with_one_draw():
+    def perfect(x):
+        guide(x, 0.5**0.5)
+
+    found = importance_log_likelihood(model, perfect, X, num_samples=30)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(X).numpy()
+    np.testing.assert_allclose(found.log_likelihood, exact, atol=1e-5)
+
+
+def test_a_poor_guide_is_found_out_by_its_tail_index():
+    def narrow(x):
+        guide(x + 4, 0.1)
+
+    assert (importance_log_likelihood(model, narrow, X, num_samples=1000).pareto_k > 0.6).all()
+
+
+def test_the_average_is_inside_the_logarithm_row_by_row():
+    """Rows may be scored in chunks, and a row's estimate does not depend on the others."""
+    vae = IDVAE(5, 2, "normal", hidden_dims=[8], encoder_hidden_dims=[8])
+    x = torch.randn(10, 5)
+    whole = importance_log_likelihood(vae.model, vae.guide, x, num_samples=400)
+    parts = importance_log_likelihood(
+        vae.model, vae.guide, x, num_samples=400, batch_size=3, progress=True
+    )
+    assert parts.log_likelihood.shape == (10,)
+    assert parts.mean == pytest.approx(whole.mean, abs=1.0)
+    assert math.isfinite(parts.standard_error)
+
+
+def test_joint_guides_are_refused():
+    auto = AutoMultivariateNormal(model)
+    with pytest.raises(ArgumentError, match="does not factorise over the data"):
+        importance_log_likelihood(model, auto, X, num_samples=5)

@@ -1,0 +1,86 @@
+import csv
+import sys
+
+import arviz
+import numpy as np
+import pytest
+
+from pyro_idvae import __main__
+from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.datasets import digits
+from pyro_idvae.experiments.__main__ import main as run_experiment
+
+
+def read(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def run(monkeypatch, out, *options):
+    monkeypatch.setattr(
+        sys, "argv", ["pyro_idvae", "--out", str(out), "--epochs", "2", "--draws", "8", *options]
+    )
+    __main__.main()
+
+
+def test_the_demo_writes_what_it_says_and_repeats_itself(monkeypatch, tmp_path, capsys):
+    run(monkeypatch, tmp_path / "a")
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == [
+        "latent_walk.png",
+        "losses.png",
+        "posterior.nc",
+        "prior_posterior.png",
+        "reconstructions.png",
+        "summary.csv",
+    ]
+    text = capsys.readouterr().out
+    assert "not identifiable" in text
+    rows = read(tmp_path / "a" / "summary.csv")
+    assert [row["model"] for row in rows] == ["VAE", "IDVAE"]
+    assert abs(int(rows[0]["parameters"]) / int(rows[1]["parameters"]) - 1) < 0.1
+    data = groups_of(arviz.from_netcdf(str(tmp_path / "a" / "posterior.nc")))
+    assert data["posterior"]["latent"].shape == (2, 8, 3, 16)
+    run(monkeypatch, tmp_path / "b")
+    again = read(tmp_path / "b" / "summary.csv")
+    for row in (*rows, *again):
+        row.pop("seconds")
+    assert rows == again
+    other = groups_of(arviz.from_netcdf(str(tmp_path / "b" / "posterior.nc")))
+    np.testing.assert_array_equal(data["posterior"]["latent"], other["posterior"]["latent"])
+
+
+def test_the_digits_experiment_runs(monkeypatch, tmp_path, capsys):
+    from pyro_idvae.experiments import digits as experiment
+
+    monkeypatch.setattr(experiment, "LEARNING_RATES", (1e-3,))
+    monkeypatch.setattr(experiment, "FLOORS", (1.0,))
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["x", "digits", "--out", str(tmp_path), "--seeds=2", "--epochs=1", "--samples=20"],
+    )
+    run_experiment()
+    files = {p.name for p in (tmp_path / "digits").iterdir()}
+    assert files == {"digits.csv", "digits_tuning.csv", "digits.png"}
+    rows = read(tmp_path / "digits" / "digits.csv")
+    assert len(rows) == 4
+    assert "IDVAE, L ≥ 1" in capsys.readouterr().out
+
+
+def test_the_digits_are_whole_and_split():
+    data = digits(num_test=100, seed=1)
+    assert data.train.shape == (1697, 64)
+    assert data.test.shape == (100, 64)
+    assert len(data.train_labels) == 1697
+    assert data.train.min() == 0
+    assert data.train.max() == 16
+    assert (data.train == data.train.round()).all()
+    assert set(data.test_labels.tolist()) == set(range(10))
+    with pytest.raises(ValueError, match="num_test=1797"):
+        digits(num_test=1797)
+
+
+def test_the_digits_say_what_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match="examples"):
+        digits()
