@@ -17,8 +17,11 @@ extensions = [
     "sphinx.ext.napoleon",
 ]
 autosummary_generate = True
+autosummary_imported_members = True
+autosummary_ignore_module_all = False
+napoleon_use_ivar = True
+templates_path = ["_templates"]
 autodoc_typehints = "none"
-autodoc_default_options = {"members": True, "inherited-members": False}
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath"]
 html_theme = "furo"

@@ -76,6 +76,13 @@ def to_arviz(
 
     Raises:
         ValueError: if an array has more or fewer dimensions than names.
+
+    Example:
+        >>> import numpy as np
+        >>> from pyro_idvae.arviz_io import Variable, groups_of, to_arviz
+        >>> data = to_arviz({"posterior": {"z": Variable(np.zeros((2, 9, 3)), ("data",))}})
+        >>> groups_of(data)["posterior"]["z"].dims
+        ('chain', 'draw', 'data')
     """
     created = {"created_at": datetime.now(timezone.utc).isoformat()}
     datasets = {
@@ -113,6 +120,12 @@ def pareto_k(log_weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
     Returns:
         An array of shape ``batch``; above 0.7 the estimate from these weights is not reliable.
+
+    Example:
+        >>> import numpy as np
+        >>> from pyro_idvae.arviz_io import pareto_k
+        >>> pareto_k(np.random.default_rng(0).normal(size=(3, 1000))).shape
+        (3,)
     """
     if LEGACY:
         with warnings.catch_warnings():
@@ -129,7 +142,15 @@ def pareto_k(log_weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def density(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return a grid and ArviZ's kernel density estimate of draws of any shape."""
+    """Return a grid and ArviZ's kernel density estimate of draws of any shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from pyro_idvae.arviz_io import density
+        >>> grid, height = density(np.random.default_rng(0).normal(size=(2, 100)))
+        >>> grid.shape == height.shape
+        True
+    """
     flat = np.ravel(values)
     if LEGACY:
         grid, height = az.kde(flat)  # type: ignore[no-untyped-call,unused-ignore]

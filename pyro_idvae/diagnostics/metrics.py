@@ -137,6 +137,13 @@ def active_units(
     Raises:
         ArgumentError: for fewer than two rows.
 
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> idvae.active_units(vae.model, vae.guide, torch.randn(7, 5)).shape
+        torch.Size([2])
+
     Reference:
         Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016.
     """

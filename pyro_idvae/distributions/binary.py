@@ -16,7 +16,14 @@ from pyro_idvae.transforms import Injection
 
 
 class BernoulliFamily(Family):
-    """x ~ Bernoulli(logits=η)."""
+    """x ~ Bernoulli(logits=η).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import BernoulliFamily
+        >>> BernoulliFamily()(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
+    """
 
     name = "bernoulli"
     support = constraints.boolean
@@ -32,6 +39,12 @@ class BinomialFamily(Family):
 
     Args:
         total_count: number of trials, unless one is given with each call.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import BinomialFamily
+        >>> BinomialFamily(total_count=16)(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
     """
 
     name = "binomial"
@@ -84,6 +97,14 @@ class InjectiveBinomial(InjectiveLikelihood):
         injection: f from R^K to R^D.
         total_count: number of trials, unless ``condition`` is given one.
         covariates: a module that maps covariates to a shift of the logits.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveBinomial
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveBinomial(brenier_injection(2, 5), total_count=16)
+        >>> likelihood.condition(torch.zeros(7, 2)).sample().shape
+        torch.Size([7, 5])
     """
 
     def __init__(

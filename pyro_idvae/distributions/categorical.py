@@ -22,7 +22,14 @@ HELMERT = Helmert()
 
 
 class CategoricalFamily(Family):
-    """x ~ Categorical(logits=Helmert(η)), with V − 1 parameters for V categories."""
+    """x ~ Categorical(logits=Helmert(η)), with V − 1 parameters for V categories.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import CategoricalFamily
+        >>> CategoricalFamily()(torch.zeros(7, 5)).sample().shape
+        torch.Size([7])
+    """
 
     name = "categorical"
     support = constraints.nonnegative_integer
@@ -57,7 +64,14 @@ class CategoricalFamily(Family):
 
 
 class MultinomialFamily(Family):
-    """x ~ Multinomial(total_count, logits=Helmert(η)), with V − 1 parameters for V categories."""
+    """x ~ Multinomial(total_count, logits=Helmert(η)), with V − 1 parameters for V categories.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import MultinomialFamily
+        >>> MultinomialFamily()(torch.zeros(7, 5), torch.tensor(9.0)).sample().shape
+        torch.Size([7, 6])
+    """
 
     name = "multinomial"
     support = constraints.nonnegative_integer
@@ -136,6 +150,15 @@ class InjectiveMultinomial(InjectiveLikelihood):
     Args:
         injection: f from R^K to R^(V−1).
         covariates: a module that maps covariates to a shift of f(z).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveMultinomial
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveMultinomial(brenier_injection(2, 5))
+        >>> x = likelihood.condition(torch.zeros(7, 2), total_count=torch.tensor(9.0)).sample()
+        >>> x.shape, x.sum(-1).unique()
+        (torch.Size([7, 6]), tensor([9.]))
     """
 
     def __init__(self, injection: Injection, *, covariates: nn.Module | None = None) -> None:

@@ -29,7 +29,14 @@ class CountFamily(Family):
 
 
 class PoissonFamily(CountFamily):
-    """x ~ Poisson(exp η)."""
+    """x ~ Poisson(exp η).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import PoissonFamily
+        >>> PoissonFamily()(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
+    """
 
     name = "poisson"
 
@@ -45,6 +52,12 @@ class NegativeBinomialFamily(CountFamily):
     Args:
         concentration: inverse dispersion, a number or one for each feature.
         learn_concentration: whether it is trained.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import NegativeBinomialFamily
+        >>> NegativeBinomialFamily()(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
     """
 
     name = "negativebinomial"
@@ -69,6 +82,12 @@ class ZeroInflatedFamily(CountFamily):
         base: the family of the counts.
         gate: probability of an extra zero, where training starts; one for all data.
         learn_gate: whether it is trained.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import PoissonFamily, ZeroInflatedFamily
+        >>> ZeroInflatedFamily(PoissonFamily(), gate=0.3)(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
     """
 
     name = "zeroinflated"
@@ -104,6 +123,14 @@ class InjectivePoisson(InjectiveLikelihood):
         injection: f from R^K to R^D.
         covariates: a module that maps covariates, e.g. log library sizes, to a shift of the
             log-rates.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectivePoisson
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectivePoisson(brenier_injection(2, 5))
+        >>> likelihood.condition(torch.zeros(7, 2)).sample().shape
+        torch.Size([7, 5])
     """
 
     def __init__(self, injection: Injection, *, covariates: nn.Module | None = None) -> None:
@@ -121,6 +148,14 @@ class InjectiveNegativeBinomial(InjectiveLikelihood):
         concentration: inverse dispersion, a number or a tensor of shape ``(D,)``.
         learn_concentration: whether it is trained.
         covariates: a module that maps covariates to a shift of the log-means.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveNegativeBinomial
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveNegativeBinomial(brenier_injection(2, 5))
+        >>> likelihood.condition(torch.zeros(7, 2)).sample().shape
+        torch.Size([7, 5])
     """
 
     def __init__(

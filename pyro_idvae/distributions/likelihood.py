@@ -202,7 +202,7 @@ class InjectiveLikelihood(Likelihood):
         return self.injection(z)  # type: ignore[no-any-return]
 
     def lipschitz_bounds(self) -> tuple[float, float]:
-        """Return (L, M): L|z − z'| ≤ |f(z) − f(z')| ≤ M|z − z'|, from the parameters now."""
+        """Return (L, M): L‖z − z'‖ ≤ ‖f(z) − f(z')‖ ≤ M‖z − z'‖, from the parameters now."""
         return self.injection.lipschitz_bounds()
 
     def information_bounds(self) -> tuple[float, float]:

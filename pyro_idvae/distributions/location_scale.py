@@ -47,7 +47,14 @@ class LocationScaleFamily(Family):
 
 
 class NormalFamily(LocationScaleFamily):
-    """x ~ Normal(scale·η, scale)."""
+    """x ~ Normal(scale·η, scale).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import NormalFamily
+        >>> NormalFamily(scale=0.3)(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
+    """
 
     name = "normal"
 
@@ -58,7 +65,14 @@ class NormalFamily(LocationScaleFamily):
 
 
 class LaplaceFamily(LocationScaleFamily):
-    """x ~ Laplace(scale·η, scale)."""
+    """x ~ Laplace(scale·η, scale).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import LaplaceFamily
+        >>> LaplaceFamily(scale=0.5)(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
+    """
 
     name = "laplace"
 
@@ -76,6 +90,12 @@ class StudentTFamily(LocationScaleFamily):
         scale: the noise scale, a number or one for each feature.
         learn_df: whether the degrees of freedom are trained.
         learn_scale: whether the scale is trained.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import StudentTFamily
+        >>> StudentTFamily(df=3.0)(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
     """
 
     name = "studentt"
@@ -156,6 +176,14 @@ class InjectiveLaplace(InjectiveLikelihood):
         scale: the noise scale, a number or a tensor of shape ``(D,)``.
         learn_scale: whether it is trained.
         covariates: a module that maps covariates to a shift of f(z).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveLaplace
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveLaplace(brenier_injection(2, 5), scale=0.5)
+        >>> likelihood.condition(torch.zeros(7, 2)).sample().shape
+        torch.Size([7, 5])
     """
 
     def __init__(
@@ -182,6 +210,14 @@ class InjectiveStudentT(InjectiveLikelihood):
         learn_df: whether the degrees of freedom are trained.
         learn_scale: whether the scale is trained.
         covariates: a module that maps covariates to a shift of f(z).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveStudentT
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveStudentT(brenier_injection(2, 5), df=3.0)
+        >>> likelihood.condition(torch.zeros(7, 2)).sample().shape
+        torch.Size([7, 5])
     """
 
     def __init__(

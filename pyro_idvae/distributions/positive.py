@@ -21,6 +21,12 @@ class GammaFamily(Family):
     Args:
         concentration: the shape, a number or one for each feature.
         learn_concentration: whether it is trained.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import GammaFamily
+        >>> GammaFamily(concentration=2.0)(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
     """
 
     name = "gamma"
@@ -50,6 +56,12 @@ class BetaFamily(Family):
     Args:
         precision: how concentrated around the mean, a number or one for each feature.
         learn_precision: whether it is trained.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import BetaFamily
+        >>> BetaFamily(precision=8.0)(torch.zeros(7, 5)).sample().shape
+        torch.Size([7, 5])
     """
 
     name = "beta"
@@ -89,6 +101,14 @@ class InjectiveGamma(InjectiveLikelihood):
         concentration: the shape, a number or a tensor of shape ``(D,)``.
         learn_concentration: whether it is trained.
         covariates: a module that maps covariates to a shift of the log-means.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveGamma
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveGamma(brenier_injection(2, 5))
+        >>> likelihood.condition(torch.zeros(7, 2)).sample().shape
+        torch.Size([7, 5])
     """
 
     def __init__(
@@ -114,6 +134,14 @@ class InjectiveBeta(InjectiveLikelihood):
         precision: a number or a tensor of shape ``(D,)``.
         learn_precision: whether it is trained.
         covariates: a module that maps covariates to a shift of the logit-means.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveBeta
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> likelihood = InjectiveBeta(brenier_injection(2, 5), precision=8.0)
+        >>> likelihood.condition(torch.zeros(7, 2)).sample().shape
+        torch.Size([7, 5])
     """
 
     def __init__(

@@ -88,6 +88,12 @@ def make_injective(
         injection: f.
         covariates: a module that maps covariates to a shift of η.
         **options: further arguments of the likelihood.
+
+    Example:
+        >>> from pyro_idvae.distributions import make_injective
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> make_injective("poisson", brenier_injection(2, 5)).event_shape
+        torch.Size([5])
     """
     constructor: Any = _entry(name)[1]
     likelihood: InjectiveLikelihood = constructor(injection, covariates=covariates, **options)

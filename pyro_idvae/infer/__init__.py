@@ -4,6 +4,7 @@
 from pyro_idvae.infer.checkpoint import load, save
 from pyro_idvae.infer.convert import from_guide, from_mcmc
 from pyro_idvae.infer.mcmc import mcmc
-from pyro_idvae.infer.svi import FitResult, fit
+from pyro_idvae.infer.svi import fit
+from pyro_idvae.infer.trainer import FitResult
 
 __all__ = ["FitResult", "fit", "from_guide", "from_mcmc", "load", "mcmc", "save"]

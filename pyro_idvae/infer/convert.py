@@ -183,6 +183,17 @@ def from_mcmc(
 
     Raises:
         ArgumentError: if a latent site of the model has no draws, or draws of another shape.
+
+    Example:
+        >>> import torch, pyro, pyro.distributions as dist
+        >>> import pyro_idvae as idvae
+        >>> def model(x):
+        ...     with pyro.plate("data", len(x)):
+        ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+        >>> draws = idvae.from_mcmc({"z": torch.randn(2, 10, 3)}, model, torch.zeros(3))
+        >>> draws["log_likelihood"]["x"].shape
+        (2, 10, 3)
     """
     stats = dict(sample_stats or {})
     if not isinstance(samples, Mapping):

@@ -19,7 +19,13 @@ MIN_SCALE = 1e-5
 
 
 def mlp(widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
-    """Return linear layers of these widths with the activation between them."""
+    """Return linear layers of these widths with the activation between them.
+
+    Example:
+        >>> from pyro_idvae.models import mlp
+        >>> len(mlp([2, 16, 5]))
+        3
+    """
     layers: list[nn.Module] = []
     for inner, outer in pairwise(widths):
         layers += [nn.Linear(inner, outer), activation()]

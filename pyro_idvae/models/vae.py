@@ -28,6 +28,14 @@ class VAEModel(PyroModule):
         likelihood: p(x|z).
         prior: a Pyro distribution of event shape ``(latent_dim,)``, a module that returns one when
             called, or None for N(0, I).
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.distributions import InjectiveNormal
+        >>> from pyro_idvae.models import VAEModel
+        >>> from pyro_idvae.transforms import brenier_injection
+        >>> VAEModel(InjectiveNormal(brenier_injection(2, 5)))(torch.zeros(7, 5)).shape
+        torch.Size([7, 2])
     """
 
     def __init__(self, likelihood: Likelihood, prior: Any = None) -> None:

@@ -26,6 +26,14 @@ def plot_losses(fits: FitResult | Mapping[str, FitResult], *, ax: Any = None) ->
 
     Raises:
         ArgumentError: for no results, or one without an epoch.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> fit = idvae.fit(vae.model, vae.guide, torch.randn(50, 5), num_epochs=3, progress=False)
+        >>> idvae.plot_losses(fit).get_ylabel()
+        'ELBO (nats per data point)'
     """
     named = dict(fits) if isinstance(fits, Mapping) else {"": fits}
     if not named or any(fit.num_epochs == 0 for fit in named.values()):

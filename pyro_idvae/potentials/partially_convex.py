@@ -27,6 +27,13 @@ class ConditionedPotential(ConvexPotential):
 
     Made by :meth:`PartiallyConvexPotential.condition`. Its bounds have the shape of the context's
     batch.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.potentials import PartiallyConvexPotential
+        >>> potential = PartiallyConvexPotential(2, context_dim=3).condition(torch.ones(5, 3))
+        >>> potential.hessian(torch.zeros(5, 2)).shape
+        torch.Size([5, 2, 2])
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from pyro_idvae.testing.search import lipschitz_search
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """Return max |found − wanted| / max |wanted|."""
+    """Return max abs(found − wanted) / max abs(wanted)."""
     found, wanted = found.detach(), wanted.detach()
     return float((found - wanted).abs().max() / wanted.abs().max())
 

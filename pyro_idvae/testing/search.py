@@ -18,7 +18,7 @@ def lipschitz_search(
     scales: tuple[float, ...] = (0.1, 1.0, 10.0, 1000.0),
     seed: int = 0,
 ) -> tuple[float, float]:
-    r"""Search for the extremes of |f(z) − f(z')| / |z − z'| by gradient steps from many starts.
+    r"""Search for the extremes of ‖f(z) − f(z')‖ / ‖z − z'‖ by gradient steps from many starts.
 
     Args:
         function: f, from ``(n, dim)`` to ``(n, m)``, in float64.

@@ -2,15 +2,11 @@
 """Pyro transforms made of convex potentials: Brenier maps and injections."""
 
 from pyro_idvae.transforms.brenier_map import Brenier, brenier
+from pyro_idvae.transforms.composed import BrenierInjection, brenier_injection
 from pyro_idvae.transforms.conditional import ConditionalBrenier, conditional_brenier
 from pyro_idvae.transforms.helmert import Helmert
-from pyro_idvae.transforms.injection import (
-    BrenierInjection,
-    Injection,
-    InjectiveLinear,
-    brenier_injection,
-    injective_linear,
-)
+from pyro_idvae.transforms.injection import Injection
+from pyro_idvae.transforms.linear import InjectiveLinear, injective_linear
 
 __all__ = [
     "Brenier",

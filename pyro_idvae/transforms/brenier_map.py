@@ -118,7 +118,7 @@ class Brenier(TransformModule):
     def inverse_with_error(self, y: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return the inverse together with a proven bound of its error.
 
-        Strong convexity gives |x − x*| ≤ |∇φ(x) − y| / α for the exact inverse x*, in exact
+        Strong convexity gives ‖x − x*‖ ≤ ‖∇φ(x) − y‖ / α for the exact inverse x*, in exact
         arithmetic.
 
         Args:

@@ -60,6 +60,13 @@ def conditional_brenier(
         strong_convexity: floor α of the Jacobian's eigenvalues, for every u.
         smoothness: their ceiling M, for every u; None leaves it to the parameters.
         **options: further arguments of :class:`Brenier`.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.transforms import conditional_brenier
+        >>> transform = conditional_brenier(2, context_dim=3).condition(torch.ones(5, 3))
+        >>> transform(torch.zeros(5, 2)).shape
+        torch.Size([5, 2])
     """
     potential = PartiallyConvexPotential(
         input_dim,

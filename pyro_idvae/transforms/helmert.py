@@ -14,7 +14,7 @@ from pyro_idvae.errors import ShapeError
 
 
 class Helmert(Transform):
-    r"""u ∈ R^{V−1} ↦ logits ∈ R^V with sum zero and |logits| = |u|.
+    r"""u ∈ R^{V−1} ↦ logits ∈ R^V with sum zero and ‖logits‖ = ‖u‖.
 
     .. math:: y = \sum_{k=1}^{V-1} u_k h_k,\qquad
         h_k = \frac{(1,\dots,1,-k,0,\dots,0)}{\sqrt{k(k+1)}}

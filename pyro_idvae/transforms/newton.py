@@ -58,9 +58,9 @@ def invert_gradient(
 ) -> Inversion:
     r"""Solve ∇φ(x) = y for x, row by row, by Newton's method with halved steps.
 
-    Every eigenvalue of ∇²φ is at least α > 0, so the Newton direction lowers |∇φ(x) − y| and
+    Every eigenvalue of ∇²φ is at least α > 0, so the Newton direction lowers ‖∇φ(x) − y‖ and
     the iteration converges from anywhere, in the end quadratically. It polishes down to
-    rounding and then compares |∇φ(x) − y| with ``tolerance``·(|y| + |∇φ(0)|).
+    rounding and then compares ‖∇φ(x) − y‖ with ``tolerance``·(‖y‖ + ‖∇φ(0)‖).
 
     Args:
         potential: φ.

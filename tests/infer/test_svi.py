@@ -386,6 +386,34 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_parameters(optimizer
     assert torch.tensor(loss).isfinite()
 
 
+def test_parameters_that_pyros_checks_refuse_are_not_finite_losses():
+    def model(x):
+        scale = pyro.param("scale", torch.tensor(1.0))  # for want of a constraint
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(0.0, scale), obs=x)
+
+    optimizer = partial(torch.optim.SGD, lr=2.0)
+    with pytest.raises(NonFiniteLossError, match=r"Expected parameter scale.*\['x'\]") as caught:
+        fit(model, lambda x: None, torch.zeros(5), optimizer=optimizer, progress=False)
+    assert caught.value.step == 1
+    assert pyro.param("scale").item() == 1.0
+
+
+def test_errors_of_the_model_stay_what_they_are():
+    calls = []
+
+    def model(x):
+        calls.append(1)
+        if len(calls) > 6:
+            raise ValueError("the model's own")
+        mean = pyro.param("mean", torch.tensor(0.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    with pytest.raises(ValueError, match="the model's own"):
+        fit(model, lambda x: None, torch.zeros(5), progress=False)
+
+
 def test_the_mode_of_modules_is_given_back():
     vae = small()
     vae.eval()

@@ -103,3 +103,24 @@ def test_transformed_distributions_have_the_right_shapes(shape):
     assert flow.batch_shape == shape
     assert flow.event_shape == (2,)
     assert flow.log_prob(flow.rsample((4,))).shape == (4, *shape)
+
+
+def test_each_context_has_its_own_bijection():
+    transform = conditional_brenier(3, context_dim=2, hidden_dims=[16]).double()
+    for parameter in transform.potential.network.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.3)
+    context = torch.randn(4, 2, dtype=torch.double)
+    x = torch.randn(4, 3, dtype=torch.double)
+    conditioned = transform.condition(context)
+    y, log_det = conditioned.call_and_ladj(x)
+    assert torch.allclose(conditioned.inv(y.detach()), x)
+    jacobian = torch.stack(
+        [torch.func.jacrev(transform.condition(c))(row) for c, row in zip(context, x, strict=True)]
+    )
+    assert torch.allclose(log_det, jacobian.logdet(), rtol=1e-8)
+    low, high = conditioned.lipschitz_bounds()
+    values = torch.linalg.eigvalsh(jacobian)
+    assert 0 < low <= values.min() <= values.max() <= high
+    other = transform.condition(context.flip(0))
+    assert not torch.allclose(other(x), y)
+    assert not list(conditioned.parameters())
