@@ -20,6 +20,7 @@ from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.infer.batches import TensorBatches, as_arguments
 from pyro_idvae.infer.draws import Layout, guide_draws
 from pyro_idvae.infer.parameters import Program, run_pair
+from pyro_idvae.infer.plates import check_amortised
 
 
 def _site_name(layout: Layout, site: str | None) -> str:
@@ -54,10 +55,32 @@ def _normal_marginals(trace: Any, name: str) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _traces(layout: Layout) -> tuple[Any, Any]:
+def _marginals(layout: Layout, name: str) -> tuple[Any, Any, int]:
+    """Return Normal marginals of guide and prior (None if not Normal) and the data dimension.
+
+    A site whose parameters move when the other latents are drawn anew has conditionals, no
+    marginals.
+    """
     args, kwargs = layout.arguments
-    with torch.no_grad():
-        return run_pair(layout.model, layout.guide, args, kwargs)
+    found = []
+    for _ in range(2):
+        with torch.no_grad(), layout.running():
+            model_trace, guide_trace = run_pair(layout.model, layout.guide, args, kwargs)
+        found.append([_normal_marginals(trace, name) for trace in (guide_trace, model_trace)])
+    for first, second in zip(*found, strict=True):
+        same = first is None or all(
+            torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(first, second, strict=True)
+        )
+        if not same:
+            raise NoCertificateError(
+                f"the site {name!r} depends on other latents: its distribution in guide or model "
+                "is a conditional one, and its marginal has no closed form"
+            )
+    dim = layout.frame_dim(layout.trace.nodes[name])
+    if dim is None:
+        raise ArgumentError(f"the site {name!r} is not in the data plate: it is one for all rows")
+    posterior, prior = found[0]
+    return posterior, prior, dim - len(layout.trace.nodes[name]["fn"].event_shape)
 
 
 def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None = None) -> Tensor:
@@ -75,10 +98,11 @@ def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None =
         site: name of the latent site, if there are several.
 
     Returns:
-        A tensor of the site's shape: ``(rows, latent_dim)`` for a VAE.
+        A tensor of the site's shape, rows first: ``(rows, latent_dim)`` for a VAE.
 
     Raises:
-        NoCertificateError: if the marginals are not Normal and the KL has no closed form.
+        NoCertificateError: if the marginals are not Normal, or conditional on other latents.
+        ArgumentError: for a latent outside the data plate.
 
     Example:
         >>> import torch
@@ -89,18 +113,18 @@ def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None =
     """
     layout = Layout(model, guide, as_arguments(data))
     name = _site_name(layout, site)
-    model_trace, guide_trace = _traces(layout)
-    posterior, prior = (_normal_marginals(t, name) for t in (guide_trace, model_trace))
-    real = model_trace.nodes[name]["fn"].support
-    if posterior is None or prior is None or not _is_real(real):
-        kind = type(_unwrap(guide_trace.nodes[name]["fn"])).__name__
+    posterior, prior, dim = _marginals(layout, name)
+    prior_fn = layout.trace.nodes[name]["fn"]
+    if posterior is None or prior is None or not _is_real(prior_fn.support):
         raise NoCertificateError(
-            f"the KL of the site {name!r} has no closed form: its guide is a {kind} and its prior "
-            f"a {type(_unwrap(model_trace.nodes[name]['fn'])).__name__}, and both must be Normal"
+            f"the KL of the site {name!r} has no closed form: guide and prior must both be Normal, "
+            f"and the prior is a {type(_unwrap(prior_fn)).__name__}, the guide "
+            f"{'Normal' if posterior is not None else 'not Normal'}"
         )
     (loc, scale), (prior_loc, prior_scale) = posterior, prior
     ratio = (scale.square() + (loc - prior_loc).square()) / (2 * prior_scale.square())
-    return (prior_scale / scale).log() + ratio - 0.5
+    kl: Tensor = (prior_scale / scale).log() + ratio - 0.5
+    return kl.movedim(dim, 0)
 
 
 def _is_real(support: Any) -> bool:
@@ -135,7 +159,8 @@ def active_units(
         A boolean tensor of shape ``(latent_dim,)``.
 
     Raises:
-        ArgumentError: for fewer than two rows.
+        ArgumentError: for fewer than two rows, or a latent outside the data plate.
+        NoCertificateError: for a latent conditional on others.
 
     Example:
         >>> import torch
@@ -152,13 +177,14 @@ def active_units(
     if layout.rows < 2:
         raise ArgumentError("data has 1 row: active units need the variance over at least two")
     name = _site_name(layout, site)
-    _, guide_trace = _traces(layout)
-    marginals = _normal_marginals(guide_trace, name)
-    if marginals is not None:
-        return marginals[0].var(0) > threshold
     check_count("num_samples", num_samples, minimum=2)
-    with torch.no_grad():
+    marginals, _, dim = _marginals(layout, name)
+    if marginals is not None:
+        means: Tensor = marginals[0].movedim(dim, 0)
+        return means.var(0) > threshold
+    with torch.no_grad(), layout.running():
         draws = torch.stack([layout.draw_guide()[0][name] for _ in range(num_samples)])
+    draws = draws.movedim(dim, 1)
     noise = draws.var(0).mean(0) / num_samples
     return draws.mean(0).var(0) - noise > threshold
 
@@ -230,8 +256,10 @@ def importance_log_likelihood(
         Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016; Vehtari et
         al., *Pareto Smoothed Importance Sampling*, JMLR 2024.
     """
-    check_count("num_samples", num_samples)
+    check_count("num_samples", num_samples, minimum=2)
     batches = TensorBatches(as_arguments(data), batch_size)
+    if batches.batch_size < batches.num_rows:
+        check_amortised(model, guide, batches.first())
     values, shapes = [], []
     bar = tqdm(total=batches.num_rows, desc="importance sampling", disable=not progress)
     for arguments in batches.batches(None):

@@ -55,8 +55,7 @@ class CategoricalFamily(Family):
 
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return the one-hot code."""
-        code = nn.functional.one_hot(x.long(), parameter_dim + 1)
-        return code.to(torch.get_default_dtype())
+        return nn.functional.one_hot(x.long(), parameter_dim + 1)
 
     def flat_dim(self, parameter_dim: int) -> int:
         """Return V."""

@@ -7,13 +7,13 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.nn import PyroParam
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_idvae._checks import check_real
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.distributions.log_scale import LogRatePoisson
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.transforms import Injection
 
@@ -43,7 +43,7 @@ class PoissonFamily(CountFamily):
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return Poisson(exp η)."""
         self.refuse_total_count(total_count)
-        return dist.Poisson(eta.exp())
+        return LogRatePoisson(eta)
 
 
 class NegativeBinomialFamily(CountFamily):
@@ -71,7 +71,7 @@ class NegativeBinomialFamily(CountFamily):
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the negative binomial of mean exp η."""
         self.refuse_total_count(total_count)
-        concentration: Tensor = self.concentration
+        concentration = self.get_global("concentration")
         return dist.NegativeBinomial(concentration, logits=eta - concentration.log())
 
 
@@ -96,17 +96,16 @@ class ZeroInflatedFamily(CountFamily):
         super().__init__()
         self.base = base
         self.support = base.support
-        value = torch.tensor(check_real("gate", gate, above=0.0, below=1.0))
+        logit = torch.tensor(check_real("gate", gate, above=0.0, below=1.0)).logit()
         if learn_gate:
-            setattr(self, "gate", PyroParam(value, constraint=constraints.unit_interval))  # noqa: B010
+            self.gate_logits = nn.Parameter(logit)
         else:
-            self.register_buffer("gate", value)
+            self.register_buffer("gate_logits", logit)
 
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the zero-inflated distribution."""
-        gate: Tensor = self.gate
-        # The gate's logits in log space: no probability is rounded to 0 on the way.
-        return dist.ZeroInflatedDistribution(self.base(eta, total_count), gate_logits=gate.logit())
+        base = self.base(eta, total_count)
+        return dist.ZeroInflatedDistribution(base, gate_logits=self.gate_logits)
 
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return what the base returns."""

@@ -6,20 +6,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pyro.nn import PyroModule, PyroParam
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_idvae._checks import check_real
 from pyro_idvae.errors import ArgumentError
 
 
-class Family(PyroModule):
+class Family(nn.Module):
     """Turns real parameters η into a Pyro distribution of the observations.
 
     A family maps η to the distribution *injectively*: different η, different distribution. That is
     why categories take one number fewer than there are (see :class:`Helmert`). What else it has,
     such as a scale, is global: the same for every data point.
+
+    A plain module, not a ``PyroModule``: parameters of those are bound to the global store by name,
+    and two families would share theirs.
 
     Subclasses set the class attributes and write :meth:`forward`.
     """
@@ -72,7 +74,7 @@ class Family(PyroModule):
         return inside
 
     def set_global(self, name: str, value: float | Tensor, *, learn: bool) -> None:
-        """Keep a positive global parameter: a buffer, or a ``PyroParam`` if it is learned."""
+        """Keep the logarithm of a positive global parameter: a buffer, or learned."""
         if isinstance(value, Tensor):
             tensor = value.detach().clone()
             if not tensor.is_floating_point() or not bool((tensor > 0).all()):
@@ -80,9 +82,14 @@ class Family(PyroModule):
         else:
             tensor = torch.tensor(check_real(name, value, above=0.0))
         if learn:
-            setattr(self, name, PyroParam(tensor, constraint=constraints.positive))
+            self.register_parameter(f"log_{name}", nn.Parameter(tensor.log()))
         else:
-            self.register_buffer(name, tensor)
+            self.register_buffer(f"log_{name}", tensor.log())
+
+    def get_global(self, name: str) -> Tensor:
+        """Return a positive global parameter."""
+        logarithm: Tensor = getattr(self, f"log_{name}")
+        return logarithm.exp()
 
     def refuse_total_count(self, total_count: Tensor | None) -> None:
         """Raise if a total count is given to a family that has none."""

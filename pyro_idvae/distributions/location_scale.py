@@ -32,7 +32,7 @@ class LocationScaleFamily(Family):
 
     def _location_and_scale(self, eta: Tensor, total_count: Tensor | None) -> tuple[Tensor, Tensor]:
         self.refuse_total_count(total_count)
-        scale: Tensor = self.scale
+        scale = self.get_global("scale")
         if scale.dim() > 0 and scale.shape[-1] not in (1, eta.shape[-1]):
             raise ShapeError(
                 f"scale has shape {tuple(scale.shape)} but there are {eta.shape[-1]} features: "
@@ -42,7 +42,7 @@ class LocationScaleFamily(Family):
 
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Divide by the scale, leaving its own training to the likelihood."""
-        scale: Tensor = self.scale
+        scale = self.get_global("scale")
         return x / scale.detach()
 
 
@@ -114,7 +114,7 @@ class StudentTFamily(LocationScaleFamily):
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return StudentT(df, scale·η, scale)."""
         loc, scale = self._location_and_scale(eta, total_count)
-        return dist.StudentT(self.df, loc, scale)
+        return dist.StudentT(self.get_global("df"), loc, scale)
 
 
 class InjectiveNormal(InjectiveLikelihood):

@@ -12,6 +12,7 @@ from torch.distributions import constraints
 
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.distributions.log_scale import LogMeanGamma
 from pyro_idvae.transforms import Injection
 
 
@@ -42,8 +43,7 @@ class GammaFamily(Family):
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the Gamma of mean exp η."""
         self.refuse_total_count(total_count)
-        concentration: Tensor = self.concentration
-        return dist.Gamma(concentration, concentration * (-eta).exp())
+        return LogMeanGamma(self.get_global("concentration"), eta)
 
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return logarithms."""
@@ -77,8 +77,9 @@ class BetaFamily(Family):
         self.refuse_total_count(total_count)
         # Where a share of the precision would underflow to 0, the smallest number stands in.
         tiny = torch.finfo(eta.dtype).tiny
-        one = (self.precision * eta.sigmoid()).clamp_min(tiny)
-        zero = (self.precision * (-eta).sigmoid()).clamp_min(tiny)
+        precision = self.get_global("precision")
+        one = (precision * eta.sigmoid()).clamp_min(tiny)
+        zero = (precision * (-eta).sigmoid()).clamp_min(tiny)
         return dist.Beta(one, zero)
 
     def check_support(self, x: Tensor, parameter_dim: int) -> Tensor:

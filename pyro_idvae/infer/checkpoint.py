@@ -8,11 +8,10 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_idvae.errors import CheckpointError
+from pyro_idvae.errors import ArgumentError, CheckpointError
 from pyro_idvae.infer.batches import as_arguments
 from pyro_idvae.infer.parameters import Program, claim_parameters
 
@@ -23,19 +22,30 @@ def _programs(model: Program, guide: Program | None) -> dict[str, Program]:
     return {"model": model} if guide is None else {"model": model, "guide": guide}
 
 
-def save(path: str | os.PathLike[str], model: Program, guide: Program | None = None) -> Path:
+def save(
+    path: str | os.PathLike[str],
+    model: Program,
+    guide: Program | None = None,
+    *,
+    data: Any = None,
+) -> Path:
     """Save the parameters of a fitted model and guide.
 
-    Of modules the whole state is kept, buffers included; of plain functions what they have in
-    Pyro's parameter store. The file appears whole or not at all.
+    Of modules the whole state is kept, buffers included; of plain functions the values of their
+    ``pyro.param`` statements. The file appears whole or not at all.
 
     Args:
         path: the file.
         model: the model.
         guide: the guide.
+        data: data to run the pair on once; needed for plain functions, whose parameters are known
+            only then.
 
     Returns:
         The path written.
+
+    Raises:
+        ArgumentError: for a plain function without ``data``.
 
     Example:
         >>> import tempfile, pathlib, torch
@@ -50,13 +60,7 @@ def save(path: str | os.PathLike[str], model: Program, guide: Program | None = N
     for role, program in _programs(model, guide).items():
         if isinstance(program, nn.Module):
             content[role] = program.state_dict()
-    store = pyro.get_param_store()
-    # Modules own nn.Parameters; what else the store holds belongs to pyro.param statements.
-    content["store"] = {
-        name: store[name].detach().clone()
-        for name, value in store.named_parameters()
-        if not isinstance(value, nn.Parameter)
-    }
+    content["store"] = _statements(model, guide, data)
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         torch.save(content, part)
@@ -64,6 +68,26 @@ def save(path: str | os.PathLike[str], model: Program, guide: Program | None = N
     finally:
         part.unlink(missing_ok=True)
     return target
+
+
+def _statements(model: Program, guide: Program | None, data: Any) -> dict[str, Tensor]:
+    """Return the unconstrained values of the pair's ``pyro.param`` statements by name."""
+    if data is None:
+        functions = [r for r, p in _programs(model, guide).items() if not isinstance(p, nn.Module)]
+        if functions:
+            raise ArgumentError(
+                f"{' and '.join(functions)} is a plain function: pass data= to run it once, so "
+                "that its parameters are known"
+            )
+        return {}
+    args, kwargs = as_arguments(data)
+    claimed = claim_parameters(model, guide, args, kwargs)
+    # Modules own nn.Parameters; what else a pair claims belongs to pyro.param statements.
+    return {
+        name: value.detach()
+        for name, value in claimed.items()
+        if not isinstance(value, nn.Parameter)
+    }
 
 
 def load(
@@ -90,9 +114,14 @@ def load(
         CheckpointError: for a file that is no such file, or does not fit.
     """
     content = _read(Path(path), map_location)
-    if data is not None:
-        args, kwargs = as_arguments(data)
-        claim_parameters(model, guide, args, kwargs)
+    known: dict[str, Tensor] = {}
+    if data is not None or content["store"]:
+        if data is None:
+            raise CheckpointError(
+                f"{path} holds the parameters {sorted(content['store'])} of pyro.param statements: "
+                "pass data= to run model and guide once"
+            )
+        known = _statements(model, guide, data)
     states = []
     for role, program in _programs(model, guide).items():
         if not isinstance(program, nn.Module):
@@ -101,17 +130,12 @@ def load(
             raise CheckpointError(f"{path} holds no {role}: it was saved without one")
         _check_state(f"{path}: {role}", content[role], program.state_dict())
         states.append((program, content[role]))
-    store = pyro.get_param_store()
-    unknown = sorted(name for name in content["store"] if name not in store)
-    if unknown:
-        raise CheckpointError(
-            f"{path} holds the parameters {unknown} of pyro.param statements that have not been "
-            "run: pass data= to run model and guide once"
-        )
+    _check_state(f"{path}: pyro.param statements", content["store"], known)
     for program, state in states:
         program.load_state_dict(state)
-    for name, value in content["store"].items():
-        store[name] = value
+    with torch.no_grad():
+        for name, value in content["store"].items():
+            known[name].copy_(value)
 
 
 def _read(path: Path, map_location: Any) -> dict[str, Any]:

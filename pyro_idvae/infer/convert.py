@@ -30,20 +30,23 @@ def _variables(layout: Layout, draws: Draw) -> dict[str, Variable]:
     return {name: Variable(_array(v), layout.dims(name)) for name, v in draws.items()}
 
 
-def _densities(draws: Mapping[str, Tensor]) -> dict[str, Variable]:
+def _densities(layout: Layout, draws: Mapping[str, Tensor]) -> dict[str, Variable]:
     """Return log densities of shape (chain, draw) or (chain, draw, data)."""
-    return {n: Variable(_array(v), ("data",) * (v.dim() - 2)) for n, v in draws.items()}
+    return {n: Variable(_array(v), (layout.data_dim,) * (v.dim() - 2)) for n, v in draws.items()}
 
 
 def _prior_groups(layout: Layout, num_samples: int) -> Groups:
     draws, scores = [], []
-    with torch.no_grad():
+    with torch.no_grad(), layout.running():
         for _ in range(num_samples):
             draws.append(layout.draw_prior())
             scores.append(layout.score(draws[-1])[0])
     values = {name: v.unsqueeze(0) for name, v in stack(draws).items()}
     likelihood = {f"log_likelihood_{n}": v.unsqueeze(0) for n, v in stack(scores).items()}
-    return {"prior": _variables(layout, values), "sample_stats_prior": _densities(likelihood)}
+    return {
+        "prior": _variables(layout, values),
+        "sample_stats_prior": _densities(layout, likelihood),
+    }
 
 
 def _observed(layout: Layout) -> dict[str, Variable]:
@@ -56,7 +59,7 @@ def _observed(layout: Layout) -> dict[str, Variable]:
 
 def _predictive(layout: Layout, draws: Draw) -> dict[str, Variable]:
     chains, num_samples = next(iter(draws.values())).shape[:2]
-    with torch.no_grad():
+    with torch.no_grad(), layout.running():
         new = [
             layout.predict({name: value[c, s] for name, value in draws.items()})
             for c in range(chains)
@@ -82,9 +85,10 @@ def _assemble(
     if predictive:
         groups["posterior_predictive"] = _predictive(layout, draws)
     labels = coords or {}
-    if "data" in labels and len(labels["data"]) != layout.rows:
+    dim = layout.data_dim
+    if dim in labels and len(labels[dim]) != layout.rows:
         raise ShapeError(
-            f"coords['data'] has {len(labels['data'])} labels but data has {layout.rows} rows"
+            f"coords[{dim!r}] has {len(labels[dim])} labels but data has {layout.rows} rows"
         )
     library = {"inference_library": "pyro", "inference_library_version": pyro.__version__}
     return to_arviz(groups, coords=coords, attrs={**library, **attrs})
@@ -139,9 +143,9 @@ def from_guide(
     )
     draws = {name: v.unsqueeze(0) for name, v in stack(values).items()}
     groups: Groups = {
-        "log_likelihood": _densities({n: v.unsqueeze(0) for n, v in stack(likelihood).items()}),
-        "log_prior": _densities({n: v.unsqueeze(0) for n, v in stack(prior).items()}),
-        "sample_stats": _densities({"log_q": torch.stack(log_q).unsqueeze(0)}),
+        "log_likelihood": _densities(layout, _unflatten(stack(likelihood), (1, num_samples))),
+        "log_prior": _densities(layout, _unflatten(stack(prior), (1, num_samples))),
+        "sample_stats": _densities(layout, {"log_q": torch.stack(log_q).unsqueeze(0)}),
     }
     return _assemble(
         layout,
@@ -216,7 +220,7 @@ def from_mcmc(
             )
     chains, num_samples = next(iter(draws.values())).shape[:2]
     likelihood, prior = [], []
-    with torch.no_grad():
+    with torch.no_grad(), layout.running():
         for c in range(chains):
             for s in range(num_samples):
                 scores = layout.score({name: value[c, s] for name, value in draws.items()})
@@ -224,9 +228,9 @@ def from_mcmc(
                 prior.append(scores[1])
     shape = (chains, num_samples)
     groups: Groups = {
-        "log_likelihood": _densities(_unflatten(stack(likelihood), shape)),
-        "log_prior": _densities(_unflatten(stack(prior), shape)),
-        "sample_stats": _densities(stats),
+        "log_likelihood": _densities(layout, _unflatten(stack(likelihood), shape)),
+        "log_prior": _densities(layout, _unflatten(stack(prior), shape)),
+        "sample_stats": _densities(layout, stats),
     }
     return _assemble(
         layout,

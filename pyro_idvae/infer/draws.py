@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from pyro_idvae.errors import ArgumentError
@@ -17,10 +19,12 @@ from pyro_idvae.infer.parameters import (
     Program,
     check_sites,
     claim_parameters,
+    evaluating,
     latent_sites,
     observed_sites,
     run_pair,
 )
+from pyro_idvae.infer.plates import find_data_plate, subsampled_size
 
 Draw = dict[str, Tensor]
 """One value for each latent site."""
@@ -39,7 +43,7 @@ class Layout:
         self.model, self.guide, self.arguments = model, guide, arguments
         args, kwargs = arguments
         claim_parameters(model, guide, args, kwargs)
-        with torch.no_grad():
+        with torch.no_grad(), evaluating(model, guide):
             trace, guide_trace = run_pair(model, guide, args, kwargs)
         if guide is not None:
             check_sites(trace, guide_trace)
@@ -50,18 +54,23 @@ class Layout:
                 f"the sites {discrete} are to be enumerated: log densities per draw need a model "
                 "with its discrete latents marginalised, e.g. dist.MixtureOfDiagNormals as prior"
             )
+        if subsampled_size(trace) is not None:
+            raise ArgumentError(
+                "the model subsamples a plate: its draws would be scored on other rows. Give it a "
+                "plate of the size of its data, and pass the data you want"
+            )
         self.trace = trace
         self.latents = list(latents)
         self.observed = list(observed_sites(trace))
         self.rows = row_count(arguments)
-        self.plate = self._find_plate()
+        self.plate = find_data_plate(model, arguments, trace)
+        sites = {*self.latents, *self.observed}
+        # xarray has one name space for variables and dimensions.
+        self.data_dim = "data" if "data" not in sites else "row"
 
-    def _find_plate(self) -> str | None:
-        for name in self.observed:
-            for frame in self.trace.nodes[name]["cond_indep_stack"]:
-                if frame.size == self.rows and frame.dim is not None:
-                    return str(frame.name)
-        return None
+    def running(self) -> AbstractContextManager[None]:
+        """Return the context to draw and score in: model and guide in evaluation mode."""
+        return evaluating(self.model, self.guide)
 
     def frame_dim(self, site: Any) -> int | None:
         """Return the batch dimension (negative) of the data plate at a site, or None."""
@@ -72,7 +81,8 @@ class Layout:
 
     def per_row(self, site: Any) -> Tensor:
         """Return a site's log density, summed over all but the data plate."""
-        log_prob: Tensor = site["log_prob"]
+        # Unscaled: weights are for objectives, not for densities.
+        log_prob: Tensor = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
         dim = self.frame_dim(site)
         if dim is None:
             return log_prob.sum()
@@ -88,10 +98,10 @@ class Layout:
         if dim is not None:
             position = dim - len(site["fn"].event_shape)
             if -position <= len(names):
-                names[position] = "data"
+                names[position] = self.data_dim
         # What is not the plate is numbered from 0, as ArviZ does.
         others = iter(range(len(names)))
-        return tuple(n if n == "data" else f"{name}_dim_{next(others)}" for n in names)
+        return tuple(n if n == self.data_dim else f"{name}_dim_{next(others)}" for n in names)
 
     def score(self, draw: Draw) -> tuple[Draw, Draw]:
         """Return log p(x|z) by observed site and log p(z) by latent site, both per row."""
@@ -133,7 +143,7 @@ class Layout:
 
 def guide_draws(layout: Layout, num_samples: int) -> Iterator[tuple[Draw, Tensor, Draw, Draw]]:
     """Yield (latents, log q, log p(x|z) by site, log p(z) by site) of draws from the guide."""
-    with torch.no_grad(), pyro.validation_enabled(False):
+    with torch.no_grad(), layout.running(), pyro.validation_enabled(False):
         for _ in range(num_samples):
             draw, log_q = layout.draw_guide()
             likelihood, prior = layout.score(draw)

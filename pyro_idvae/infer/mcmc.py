@@ -16,7 +16,7 @@ from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import TensorBatches, as_arguments, check_batches
 from pyro_idvae.infer.convert import from_mcmc
 from pyro_idvae.infer.draws import Layout, stack
-from pyro_idvae.infer.parameters import Program, frozen
+from pyro_idvae.infer.parameters import Program, evaluating, frozen
 
 
 class _Recording:
@@ -145,11 +145,11 @@ def mcmc(
             hook_fn=recorded,
             disable_progbar=not progress,
         )
-        with frozen(model):
+        with frozen(model), evaluating(model):
             sampler.run(*args, **kwargs)
         chains.append(sampler.get_samples())
         diverging = torch.zeros(num_samples, dtype=torch.bool)
-        diverging[list(sampler.diagnostics()["divergences"]["chain 0"])] = True
+        diverging[list(sampler.kernel._divergences)] = True
         for name, values in (
             ("diverging", diverging),
             ("energy", torch.tensor(recorded.energy)),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fit loop needs to know of an objective: weights, plates, culprits."""
+"""What the fit loop needs to know of an objective: weights and culprits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import Arguments
 from pyro_idvae.infer.parameters import Program, latent_sites, observed_sites, run_pair
 
@@ -32,33 +31,17 @@ def kl_weight(program: Program, weight: float) -> Program:
     return program if weight == 1.0 else LatentScale(weight)(program)
 
 
-def subsampled_size(trace: Any) -> int | None:
-    """Return the full size of a plate that the model itself subsamples, or None."""
-    for site in observed_sites(trace).values():
-        for frame in site["cond_indep_stack"]:
-            if frame.full_size is not None and frame.full_size > frame.size:
-                return int(frame.full_size)
-    return None
+def forked_rng(devices: list[int]) -> Any:
+    """Return a context that gives the random states of CPU and these GPUs back at its end."""
+    return torch.random.fork_rng(devices=devices)
 
 
-def check_minibatch(trace: Any, rows: int) -> None:
-    """Raise if a latent stands outside the plate of a minibatch.
-
-    Weighting the batch by N/B would weight that latent's prior too.
-    """
-    for name, site in latent_sites(trace).items():
-        if all(frame.size != rows for frame in site["cond_indep_stack"]):
-            raise ArgumentError(
-                f"the latent site {name!r} is not in a plate of the batch's {rows} rows: a "
-                "minibatch would count its prior once for each batch. Put it inside "
-                "pyro.plate('data', len(x)), or pass batch_size=None"
-            )
-
-
-def sampled_kl(model: Program, guide: Program, arguments: Arguments, divisor: int) -> float:
+def sampled_kl(
+    model: Program, guide: Program, arguments: Arguments, divisor: int, devices: list[int]
+) -> float:
     """Return log q − log p of the latents per data point, from one draw of a batch."""
     args, kwargs = arguments
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), forked_rng(devices):
         model_trace, guide_trace = run_pair(model, guide, args, kwargs)
         names = set(latent_sites(guide_trace)) & set(latent_sites(model_trace))
         log_p = model_trace.log_prob_sum(lambda name, site: name in names)

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from pyro_idvae.errors import SiteMismatchError
+from pyro_idvae.errors import ArgumentError, SiteMismatchError
 
 Program = Callable[..., Any]
 """A Pyro model or guide: any callable."""
@@ -39,8 +41,8 @@ def claim_parameters(
     statements own nothing; for them the store's value stands, as in Pyro.
     """
     store = pyro.get_param_store()
-    with torch.no_grad(), poutine.block():
-        with store.scope() as fresh:
+    with torch.no_grad(), poutine.block(), evaluating(model, guide):
+        with store.scope() as fresh, _Owners(model, guide):
             run_pair(model, guide, args, kwargs)
         for name, own in fresh["params"].items():
             if isinstance(own, nn.Parameter) and name in store and store._params[name] is not own:
@@ -49,6 +51,46 @@ def claim_parameters(
             run_pair(model, guide, args, kwargs)
     names = [name for name, node in capture.trace.nodes.items() if node["type"] == "param"]
     return {name: store._params[name] for name in names}
+
+
+class _Owners(Messenger):
+    """Raises if two modules of one pair use the same name: the second would never be trained."""
+
+    def __init__(self, *programs: Program | None) -> None:
+        super().__init__()
+        self.owners: dict[str, Tensor] = {}
+        modules = [program for program in programs if isinstance(program, nn.Module)]
+        self.own = {
+            id(module): {name: id(p) for name, p in module.named_parameters()} for module in modules
+        }
+        self.modules = modules
+
+    def _pyro_post_param(self, msg: Any) -> None:
+        given = msg["args"][1] if len(msg["args"]) > 1 else None
+        if (
+            isinstance(given, nn.Parameter)
+            and self.owners.setdefault(msg["name"], given) is not given
+        ):
+            self._refuse(msg["name"])
+
+    def __exit__(self, *args: Any) -> None:
+        super().__exit__(*args)
+        if args[0] is not None:
+            return
+        for module in self.modules:
+            known = self.own[id(module)]
+            for name, parameter in module.named_parameters():
+                # A PyroModule gives up its parameter for one of the same name in the store.
+                if known.get(name, id(parameter)) != id(parameter):
+                    self._refuse(name)
+
+    @staticmethod
+    def _refuse(name: str) -> None:
+        raise ArgumentError(
+            f"two modules of model and guide use the parameter name {name!r}: Pyro would train one "
+            "of them only. Make them attributes of different names of one PyroModule, or register "
+            "them by pyro.module with different names"
+        )
 
 
 def latent_sites(trace: Any) -> dict[str, Any]:
@@ -69,6 +111,7 @@ def observed_sites(trace: Any) -> dict[str, Any]:
         and site["is_observed"]
         and not is_subsampling(site)
         and not site["infer"].get("_deterministic", False)
+        and not isinstance(site["fn"], dist.Unit)
     }
 
 
@@ -105,20 +148,28 @@ def check_sites(model_trace: Any, guide_trace: Any) -> None:
 
 
 @contextmanager
-def frozen(program: Program) -> Iterator[None]:
-    """Hold a module's parameters constant and put it in evaluation mode, for sampling latents."""
-    if not isinstance(program, nn.Module):
-        yield
-        return
-    modes = [(module, module.training) for module in program.modules()]
-    wanted = [parameter for parameter in program.parameters() if parameter.requires_grad]
+def evaluating(*programs: Any) -> Iterator[None]:
+    """Put modules in evaluation mode; each of their parts gets its own mode back."""
+    modules = [p for p in programs if isinstance(p, nn.Module)]
+    modes = [(part, part.training) for module in modules for part in module.modules()]
     try:
-        program.eval()
+        for module in modules:
+            module.eval()
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@contextmanager
+def frozen(program: Program) -> Iterator[None]:
+    """Hold a module's parameters constant, for sampling latents."""
+    parameters = program.parameters() if isinstance(program, nn.Module) else []
+    wanted = [parameter for parameter in parameters if parameter.requires_grad]
+    try:
         for parameter in wanted:
             parameter.requires_grad_(False)
         yield
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
-        for module, mode in modes:
-            module.training = mode

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -17,21 +18,19 @@ from tqdm.auto import tqdm
 
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.batches import Batches, check_batches, split_data
-from pyro_idvae.infer.objective import (
-    check_minibatch,
-    subsampled_size,
+from pyro_idvae.infer.batches import Batches, check_batches, row_count, split_data
+from pyro_idvae.infer.objective import forked_rng
+from pyro_idvae.infer.parameters import (
+    Program,
+    check_sites,
+    claim_parameters,
+    evaluating,
+    run_pair,
 )
-from pyro_idvae.infer.parameters import Program, check_sites, claim_parameters, run_pair
+from pyro_idvae.infer.plates import check_amortised, check_minibatch, subsampled_size
 from pyro_idvae.infer.trainer import FitResult, Snapshot, Trainer
 
 OptimizerFactory = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
-
-
-def _set_mode(programs: Iterable[Any], training: bool) -> None:
-    for program in programs:
-        if isinstance(program, nn.Module):
-            program.train(training)
 
 
 def _make_optimizer(optimizer: Any, tensors: list[Tensor]) -> Any:
@@ -70,8 +69,10 @@ def fit(
     The objective is the negative ELBO *per data point*, in nats, so learning rates and
     ``max_grad_norm`` do not depend on the batch size. A batch of B of N rows stands for all: this
     is the ELBO of a plate of size N with the batch's sites scaled by N/B, divided by N. It needs
-    every latent inside the plate; a latent outside raises. A model that subsamples a plate itself
-    is left alone.
+    every site inside the plate and a guide that reads the data; anything else raises. A model that
+    subsamples a plate itself is left alone.
+
+    Parts in evaluation mode stay so, and parameters that do not require grad stay as they are.
 
     Any callable model and guide will do: Pyro functions, ``PyroModule`` objects, autoguides.
 
@@ -102,7 +103,8 @@ def fit(
         SiteMismatchError: if the guide's sites are not the model's.
         NonFiniteLossError: at the first loss or gradient that is not finite; the parameters are
             those of the last good step.
-        ArgumentError: for an argument out of range, or a latent outside the plate.
+        ArgumentError: for an argument out of range, a site outside the plate of a minibatch, a
+            guide that cannot run on other rows, or two modules under one parameter name.
 
     Example:
         >>> import torch
@@ -113,40 +115,38 @@ def fit(
         >>> result.num_epochs
         3
     """
-    check_count("num_epochs", num_epochs)
-    check_count("kl_warmup", kl_warmup, minimum=0)
-    if max_grad_norm is not None:
-        check_real("max_grad_norm", max_grad_norm, above=0.0)
-    if patience is not None:
-        check_count("patience", patience)
-        if validation is None:
-            raise ArgumentError("patience needs validation: pass a share such as validation=0.1")
+    _check_options(num_epochs, kl_warmup, max_grad_norm, patience, validation)
     base_seed = 0 if seed is None else check_count("seed", seed, minimum=0)
     train, held_out = split_data(data, batch_size, validation, base_seed)
-    like = next(
-        (p for m in (model, guide) if isinstance(m, nn.Module) for p in m.parameters()), None
-    )
+    like = next((p for m in _modules(model, guide) for p in m.parameters()), None)
     for batches in (train, held_out):
         if batches is not None:
             check_batches(model, batches, like)
     args, kwargs = train.first()
     if seed is not None:
         pyro.set_rng_seed(seed)
+    held_fixed = [p for m in _modules(model, guide) for p in m.parameters() if not p.requires_grad]
     # First of all: a run before this would take another model's values for this one's names.
     parameters = claim_parameters(model, guide, args, kwargs)
-    with torch.no_grad():
+    for fixed in held_fixed:
+        fixed.requires_grad_(False)  # Pyro's store makes what it holds trainable
+    with torch.no_grad(), evaluating(model, guide):
         model_trace, guide_trace = run_pair(model, guide, args, kwargs)
     check_sites(model_trace, guide_trace)
     full_size = subsampled_size(model_trace)
-    if train.batch_size < train.num_rows and full_size is None:
-        check_minibatch(model_trace, train.batch_size)
+    if row_count((args, kwargs)) < train.num_rows and full_size is None:
+        check_minibatch(model, guide, (args, kwargs), model_trace, train.num_rows)
+    elif held_out is not None and full_size is None:
+        check_amortised(model, guide, (args, kwargs))
     result = resume or FitResult()
-    result.parameters = parameters
+    result.parameters = {name: p for name, p in parameters.items() if p.requires_grad}
     result.stopped_early = False
     if not result.parameters:
         raise ArgumentError("model and guide have no parameters: there is nothing to fit")
-    if result.optimizer is None:
+    if resume is None:
         result.optimizer = _make_optimizer(optimizer, list(result.parameters.values()))
+    else:
+        _check_resume(result, optimizer)
     if seed is not None:
         pyro.set_rng_seed(seed)
     trainer = Trainer(
@@ -158,24 +158,56 @@ def fit(
         result=result,
         full_size=full_size,
     )
-    modules = [m for m in (model, guide) if isinstance(m, nn.Module)]
-    modes = [module.training for module in modules]
-    try:
-        _run(
-            trainer,
-            train,
-            held_out,
-            num_epochs=num_epochs,
-            kl_warmup=kl_warmup,
-            patience=patience,
-            restore_best=restore_best,
-            seed=base_seed,
-            progress=progress,
-        )
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.train(mode)
+    _run(
+        trainer,
+        train,
+        held_out,
+        num_epochs=num_epochs,
+        kl_warmup=kl_warmup,
+        patience=patience,
+        restore_best=restore_best,
+        seed=base_seed,
+        progress=progress,
+    )
     return result
+
+
+def _check_options(
+    num_epochs: int,
+    kl_warmup: int,
+    max_grad_norm: float | None,
+    patience: int | None,
+    validation: Any,
+) -> None:
+    check_count("num_epochs", num_epochs)
+    check_count("kl_warmup", kl_warmup, minimum=0)
+    if max_grad_norm is not None:
+        check_real("max_grad_norm", max_grad_norm, above=0.0)
+    if patience is not None:
+        check_count("patience", patience)
+        if validation is None:
+            raise ArgumentError("patience needs validation: pass a share such as validation=0.1")
+
+
+def _modules(*programs: Any) -> list[nn.Module]:
+    return [program for program in programs if isinstance(program, nn.Module)]
+
+
+def _check_resume(result: FitResult, optimizer: Any) -> None:
+    """Raise unless the result's optimiser has the parameters that are to be trained."""
+    if optimizer is not None:
+        raise ArgumentError("resume goes on with its own optimiser: leave out optimizer")
+    old = result.optimizer
+    if isinstance(old, PyroOptim):
+        known = {id(parameter) for parameter in old.optim_objs}
+    else:
+        known = {id(p) for group in getattr(old, "param_groups", []) for p in group["params"]}
+    missing = sorted(name for name, p in result.parameters.items() if id(p) not in known)
+    if missing:
+        raise ArgumentError(
+            f"resume: its optimiser does not have the parameters {missing}: it is the result of "
+            "another pair, or the parameter store was cleared since. Fit without resume"
+        )
 
 
 def _run(
@@ -196,11 +228,9 @@ def _run(
     best = min(result.validation_losses, default=math.inf)
     best_snapshot = Snapshot(trainer.tensors)
     generator = torch.Generator().manual_seed(seed + done)
-    programs = (trainer.model, trainer.guide)
     bar = tqdm(range(done, done + num_epochs), desc="fit", unit="epoch", disable=not progress)
     try:
         for epoch in bar:
-            _set_mode(programs, True)
             weight = 1.0 if kl_warmup == 0 else min(1.0, (epoch + 1) / kl_warmup)
             total, rows = 0.0, 0
             for arguments in train.batches(generator):
@@ -214,13 +244,12 @@ def _run(
                 result.best_epoch = epoch
                 bar.set_postfix(shown)
                 continue
-            _set_mode(programs, False)
             result.validation_losses.append(_validate(trainer, held_out, seed))
             bar.set_postfix({**shown, "validation ELBO": f"{-result.validation_losses[-1]:.2f}"})
             if result.validation_losses[-1] < best:
                 best, result.best_epoch = result.validation_losses[-1], epoch
                 best_snapshot.take()
-            elif patience is not None and epoch - result.best_epoch >= patience:
+            elif patience is not None and epoch - max(result.best_epoch, done - 1) >= patience:
                 result.stopped_early = True
                 break
         if held_out is not None and restore_best and math.isfinite(best):
@@ -236,10 +265,12 @@ def _run(
 def _validate(trainer: Trainer, batches: Batches, seed: int) -> float:
     """Return the validation loss on the same random numbers in each epoch."""
     total, rows = 0.0, 0
-    with torch.random.fork_rng(devices=[]):
+    with forked_rng(trainer.devices), evaluating(trainer.model, trainer.guide):
         torch.manual_seed(seed)
         for arguments in batches.batches(None):
             size = trainer.divisor(arguments)
-            total += trainer.loss(arguments, 1.0, backward=False) * size
+            total += size * trainer.guarded(
+                arguments, partial(trainer.loss, arguments, 1.0, backward=False)
+            )
             rows += size
     return total / rows

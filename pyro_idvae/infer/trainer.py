@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from pyro.optim import PyroOptim
 from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pyro_idvae.errors import NonFiniteLossError
 from pyro_idvae.infer.batches import Arguments, row_count
@@ -92,6 +93,7 @@ class Trainer:
         self.tensors = list(result.parameters.values())
         self.last_good = Snapshot(self.tensors)
         self.full_size = full_size
+        self.devices = sorted({t.device.index for t in self.tensors if t.is_cuda})
         self.steps = 0
 
     def divisor(self, arguments: Arguments) -> int:
@@ -132,24 +134,31 @@ class Trainer:
         """Call a function of model and guide; go back if Pyro's checks meet bad parameters."""
         try:
             return function()
-        except ValueError as error:
-            if self.steps > 0 and non_finite_sites(self.model, self.guide, arguments):
+        except (ValueError, LinAlgError) as error:
+            if self.steps > 0 and self.culprits(arguments) != []:
                 self.fail(arguments, str(error).splitlines()[0], error)
             raise
+
+    def culprits(self, arguments: Arguments) -> list[str] | None:
+        """Return the sites that are not finite; None if the model cannot even be run."""
+        try:
+            return non_finite_sites(self.model, self.guide, arguments)
+        except LinAlgError:
+            return None
 
     def kl(self, arguments: Arguments) -> float:
         """Return log q − log p of the latents per data point, from one draw of a batch."""
         divisor = self.divisor(arguments)
         return self.guarded(
-            arguments, lambda: sampled_kl(self.model, self.guide, arguments, divisor)
+            arguments, lambda: sampled_kl(self.model, self.guide, arguments, divisor, self.devices)
         )
 
     def fail(self, arguments: Arguments, what: str, cause: Exception | None = None) -> None:
         """Restore the last good parameters and raise."""
-        sites = non_finite_sites(self.model, self.guide, arguments)
+        sites = self.culprits(arguments) or []
         if self.steps > 0:
             self.last_good.restore()
-        where = f"at the sites {sites}" if sites else "though every site's log density is finite"
+        where = f"at the sites {sites}" if sites else "in the gradient or the parameters"
         raise NonFiniteLossError(
             f"step {self.steps}: {what}, {where}. The parameters are those of the last finite "
             "step: lower the learning rate, set max_grad_norm, or check the data's scale",

@@ -12,9 +12,9 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_idvae._checks import check_count
+from pyro_idvae._checks import check_count, check_floating
 from pyro_idvae.distributions import InjectiveLikelihood, Likelihood, make_family, make_injective
-from pyro_idvae.errors import ArgumentError, NotInjectiveError, ShapeError
+from pyro_idvae.errors import ArgumentError, DataError, NotInjectiveError, ShapeError
 from pyro_idvae.models.encoder import Encoder
 from pyro_idvae.transforms import brenier_injection
 
@@ -80,6 +80,10 @@ class VAEModel(PyroModule):
     ) -> None:
         """Raise a typed error unless the model can take these observations."""
         self.likelihood.check_data(x, mask)
+        if covariates is None:
+            return
+        if not bool(check_floating("covariates", covariates).isfinite().all()):
+            raise DataError("covariates has entries that are not finite: clean them, or impute")
 
 
 class VAEGuide(PyroModule):
@@ -103,6 +107,8 @@ class VAEGuide(PyroModule):
     ) -> Any:
         """Return q(z|x)."""
         inputs = self.prepare(x, mask)
+        if not inputs.is_floating_point():
+            inputs = inputs.to(next(self.encoder.parameters()).dtype)
         return self.encoder(inputs) if covariates is None else self.encoder(inputs, covariates)
 
     def forward(

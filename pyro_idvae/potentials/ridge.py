@@ -53,8 +53,9 @@ class RidgePotential(LearnablePotential):
         \quad \nabla\varphi(x) = \alpha x + W^\top(w \odot \sigma(Wx + b)) + c,
         \quad \sigma(a) = \tfrac12\left(a + \sqrt{a^2 + \tfrac12}\right),\; S' = \sigma,\; w > 0
 
-    Every gradient of a convex function is a limit of such maps. Its smoothness is bounded by
-    M = α + λ_max(Wᵀ diag(w) W), since 0 < σ′ < 1.
+    Its smoothness is bounded by M = α + λ_max(Wᵀ diag(w) W), since 0 < σ′ < 1. Sums of convex ridge
+    functions approximate every convex function of one variable but not of more: for that there is
+    :class:`ICNN`.
 
     Args:
         dim: dimension d of the argument.

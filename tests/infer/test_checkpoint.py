@@ -5,7 +5,7 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 
 from pyro_idvae import IDVAE, fit, from_guide, load, save
-from pyro_idvae.errors import CheckpointError
+from pyro_idvae.errors import ArgumentError, CheckpointError
 
 
 def small(seed, width=8):
@@ -41,7 +41,10 @@ def test_functions_and_autoguides_come_back(tmp_path):
     guide = AutoNormal(model)
     fit(model, guide, x, num_epochs=30, progress=False)
     scale = pyro.param("scale").item()
-    path = save(tmp_path / "fit.pt", model, guide)
+    pyro.param("of another program", torch.tensor(1.0))
+    with pytest.raises(ArgumentError, match="model is a plain function"):
+        save(tmp_path / "fit.pt", model, guide)
+    path = save(tmp_path / "fit.pt", model, guide, data=x)
     pyro.clear_param_store()
     fresh = AutoNormal(model)
     with pytest.raises(CheckpointError, match="pass data="):
@@ -65,12 +68,31 @@ def test_what_does_not_fit_changes_nothing(tmp_path):
         load(alone, vae.model, vae.guide)
 
 
-def test_parameters_of_functions_must_exist_first(tmp_path):
-    pyro.param("a", torch.tensor(1.0))
-    path = save(tmp_path / "a.pt", lambda: None)
+def test_parameters_of_functions_must_fit(tmp_path):
+    def make(size):
+        return lambda x: pyro.param("a", torch.zeros(size))
+
+    x = torch.zeros(1)
+    path = save(tmp_path / "a.pt", make(3), data=x)
     pyro.clear_param_store()
-    with pytest.raises(CheckpointError, match=r"\['a'\]"):
-        load(path, lambda: None)
+    with pytest.raises(CheckpointError, match=r"shapes .* differ: \{'a'"):
+        load(path, make(2), data=x)
+    assert pyro.param("a").shape == (2,)
+
+
+def test_loading_keeps_the_optimisers_tensors(tmp_path):
+    def model(x):
+        mean = pyro.param("mean", torch.tensor(0.0))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+
+    x = torch.ones(5)
+    result = fit(model, lambda x: None, x, num_epochs=3, progress=False)
+    path = save(tmp_path / "m.pt", model, data=x)
+    load(path, model, data=x)
+    before = pyro.param("mean").item()
+    fit(model, lambda x: None, x, num_epochs=3, resume=result, progress=False)
+    assert pyro.param("mean").item() > before
 
 
 class Evil:

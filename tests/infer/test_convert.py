@@ -223,3 +223,70 @@ def test_latents_to_be_enumerated_are_refused():
 
     with pytest.raises(ArgumentError, match=r"\['k'\] are to be enumerated"):
         from_guide(mixture, lambda x: None, X)
+
+
+def test_equal_plates_are_told_apart_by_the_rows():
+    def model(x):
+        with pyro.plate("features", 3, dim=-2), pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x.T)
+
+    x, z = torch.randn(3, 3), torch.randn(1, 2, 3, 3)
+    data = groups_of(from_mcmc({"z": z}, model, x))
+    assert data["posterior"]["z"].dims == ("chain", "draw", "z_dim_0", "data")
+    wanted = dist.Normal(z, 1.0).log_prob(x.T).sum(-2).numpy()
+    np.testing.assert_allclose(data["log_likelihood"]["x"].values, wanted, rtol=1e-5)
+
+    def fixed(x):
+        with pyro.plate("a", 3, dim=-2), pyro.plate("b", 3, dim=-1):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(0.0, 1.0), obs=x)
+
+    with pytest.raises(ArgumentError, match="all have the size"):
+        from_mcmc({"z": z}, fixed, x)
+
+
+def test_models_that_subsample_are_refused():
+    def model(x):
+        with pyro.plate("data", len(x), subsample_size=2) as index:
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[index])
+
+    with pytest.raises(ArgumentError, match="subsamples a plate"):
+        from_mcmc({"z": torch.zeros(1, 2, 2)}, model, X)
+
+
+def test_a_site_called_data_and_a_factor():
+    def model(x):
+        with pyro.plate("rows", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("data", dist.Normal(z, 1.0), obs=x)
+            pyro.factor("penalty", -z.square())
+
+    data = groups_of(from_mcmc({"z": torch.zeros(1, 2, 3)}, model, X))
+    assert data["posterior"]["z"].dims == ("chain", "draw", "row")
+    assert list(data["observed_data"].data_vars) == ["data"]
+
+
+def test_a_single_draw_is_enough():
+    data = groups_of(mcmc(model, X, num_samples=1, warmup_steps=2, progress=False))
+    assert data["posterior"]["z"].shape == (2, 1, 3)
+
+
+def test_draws_are_made_in_evaluation_mode():
+    class Dropped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.BatchNorm1d(1)
+
+        def forward(self, x):
+            assert not self.norm.training
+            loc = self.norm(x.unsqueeze(-1)).squeeze(-1)
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(loc, 1.0))
+
+    guide = Dropped()
+    before = guide.norm.running_mean.clone()
+    from_guide(model, guide, X, num_samples=3)
+    assert torch.equal(guide.norm.running_mean, before)
+    assert guide.training

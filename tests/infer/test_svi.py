@@ -11,7 +11,7 @@ from torch.distributions import constraints
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from pyro_idvae import IDVAE, VAE, Encoder, fit, kl_to_prior
-from pyro_idvae.distributions import NeuralLikelihood, make_family
+from pyro_idvae.distributions import InjectiveNormal, NeuralLikelihood, make_family
 from pyro_idvae.errors import (
     ArgumentError,
     DataError,
@@ -19,6 +19,7 @@ from pyro_idvae.errors import (
     ShapeError,
     SiteMismatchError,
 )
+from pyro_idvae.transforms import brenier_injection
 
 ADAM = partial(torch.optim.Adam, lr=0.02)
 
@@ -326,7 +327,7 @@ def test_resuming_goes_on_with_the_optimiser():
                 vae.guide,
                 data(),
                 elbo=TraceMeanField_ELBO(num_particles=50),
-                optimizer=ADAM,
+                optimizer=ADAM if result is None else None,
                 num_epochs=number,
                 seed=0,
                 progress=False,
@@ -338,6 +339,147 @@ def test_resuming_goes_on_with_the_optimiser():
     assert twice.num_epochs == 20
     assert twice.losses[-1] == pytest.approx(once.losses[-1], rel=0.05)
     assert twice.wall_time > 0
+
+
+def test_a_resume_that_would_train_nothing_is_refused():
+    vae, other = small(), small(1)
+    result = fit(vae.model, vae.guide, data(), num_epochs=1, progress=False)
+    with pytest.raises(ArgumentError, match="the result of another pair"):
+        fit(other.model, other.guide, data(), resume=result, progress=False)
+    with pytest.raises(ArgumentError, match="leave out optimizer"):
+        fit(vae.model, vae.guide, data(), resume=result, optimizer=ADAM, progress=False)
+    optimizer = pyro.optim.Adam({"lr": 0.02})
+    result = fit(vae.model, vae.guide, data(), optimizer=optimizer, num_epochs=1, progress=False)
+    again = fit(vae.model, vae.guide, data(), resume=result, num_epochs=2, progress=False)
+    assert again.num_epochs == 3
+
+
+def test_one_name_for_two_modules_is_refused():
+    first, second = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+
+    def model(x):
+        pyro.module("net", first)
+        pyro.module("net", second)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(first(x) + second(x), 1.0).to_event(1), obs=x)
+
+    with pytest.raises(ArgumentError, match="parameter name 'net"):
+        fit(model, lambda x: None, torch.randn(5, 1), progress=False)
+
+    class Half(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.net = PyroModule[torch.nn.Linear](1, 1)
+
+        def forward(self, x):
+            mean = self.net(x)
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+    class Other(Half):
+        def forward(self, x):
+            self.net(x)
+
+    with pytest.raises(ArgumentError, match="parameter name 'net"):
+        fit(Half(), Other(), torch.randn(5, 1), progress=False)
+
+
+def test_two_likelihoods_in_one_model_keep_their_own_parameters():
+    torch.manual_seed(0)
+    likelihoods = torch.nn.ModuleList(
+        InjectiveNormal(brenier_injection(1, 2, [4]), scale=s, learn_scale=True) for s in (1.0, 5.0)
+    )
+    z, x = torch.randn(9, 1), torch.randn(9, 2)
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            for name, likelihood in zip("ab", likelihoods, strict=True):
+                pyro.sample(name, likelihood.condition(z), obs=x)
+
+    for likelihood, scale in zip(likelihoods, (1.0, 5.0), strict=True):
+        found = likelihood.condition(z).base_dist.scale
+        assert torch.allclose(found, torch.tensor(scale))
+    with pytest.raises(ArgumentError, match="two modules"):
+        fit(model, lambda x: None, x, progress=False)
+
+    class Both(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = likelihoods
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("a_site", self.a.condition(z), obs=x)
+                pyro.sample("b_site", self.b.condition(z), obs=x)
+
+    both = Both()
+    before = [p.detach().clone() for p in both.parameters()]
+    fit(both, lambda x: None, x, num_epochs=2, progress=False)
+    assert all(not torch.equal(p, q) for p, q in zip(before, both.parameters(), strict=True))
+
+
+def test_a_guide_of_certain_rows_is_refused_for_minibatches():
+    vae = small()
+    auto = AutoNormal(vae.model)
+    with pytest.raises(ArgumentError, match="belong to certain rows"):
+        fit(vae.model, auto, data(), batch_size=10, progress=False)
+    with pytest.raises(ArgumentError, match="belong to certain rows"):
+        fit(vae.model, AutoNormal(vae.model), data(), validation=0.5, progress=False)
+    fit(vae.model, AutoNormal(vae.model), data(), num_epochs=1, progress=False)
+
+
+def test_a_plate_of_the_batchs_size_is_not_taken_for_the_data():
+    def model(x):
+        with pyro.plate("features", 4, dim=-2):
+            m = pyro.sample("m", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", len(x), dim=-1):
+                pyro.sample("x", dist.Normal(m, 1.0), obs=x.T)
+
+    for size in (4, 5):
+        with pytest.raises(ArgumentError, match="'m' is not in a plate"):
+            fit(model, AutoNormal(model), torch.randn(20, 4), batch_size=size, progress=False)
+
+
+def test_frozen_parameters_and_modes_are_left_alone():
+    class Model(PyroModule):
+        def __init__(self):
+            super().__init__()
+            self.fixed = PyroModule[torch.nn.Linear](1, 1)
+            self.free = PyroModule[torch.nn.Linear](1, 1)
+            self.norm = torch.nn.BatchNorm1d(1)
+
+        def forward(self, x):
+            mean = self.free(self.norm(self.fixed(x)))
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+    model = Model()
+    model.fixed.requires_grad_(False)
+    model.norm.eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    fit(model, lambda x: None, torch.randn(9, 1), num_epochs=2, validation=0.3, progress=False)
+    moved = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"free.weight", "free.bias", "norm.weight", "norm.bias"}
+    assert not model.fixed.weight.requires_grad
+    assert not model.norm.training
+    assert model.training
+
+
+def test_a_matrix_that_cannot_be_factorised_is_a_non_finite_loss():
+    torch.manual_seed(0)
+    vae = IDVAE(
+        4, 2, "normal", hidden_dims=[8], encoder_hidden_dims=[8], lipschitz_bounds=(1.0, 4.0)
+    )
+    with pytest.raises(NonFiniteLossError):
+        fit(
+            vae.model,
+            vae.guide,
+            data(),
+            optimizer=partial(torch.optim.SGD, lr=1e36),
+            num_epochs=20,
+            progress=False,
+        )
+    assert all(p.isfinite().all() for p in vae.parameters())
 
 
 def test_gradients_are_clipped():

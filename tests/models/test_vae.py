@@ -17,7 +17,7 @@ from pyro_idvae.distributions import (
     NeuralLikelihood,
     make_family,
 )
-from pyro_idvae.errors import ArgumentError, NotInjectiveError, ShapeError
+from pyro_idvae.errors import ArgumentError, DataError, NotInjectiveError, ShapeError
 from pyro_idvae.transforms import brenier_injection
 
 torch.manual_seed(0)
@@ -162,10 +162,18 @@ def test_a_full_covariance_encoder_is_a_multivariate_normal():
     assert factor.tril(-1).abs().max() > 0
 
 
-def test_double_precision():
-    vae = build("normal").double()
-    result = fit(vae.model, vae.guide, DATA["normal"].double(), num_epochs=2, progress=False)
+@pytest.mark.parametrize("family", ["normal", "categorical"])
+def test_double_precision(family):
+    vae = build(family).double()
+    x = DATA[family].double() if family == "normal" else DATA[family]
+    result = fit(vae.model, vae.guide, x, num_epochs=2, progress=False)
     assert result.num_epochs == 2
+
+
+def test_covariates_must_be_finite():
+    vae = build("poisson", covariates=torch.nn.Linear(3, 6), covariate_dim=3)
+    with pytest.raises(DataError, match="covariates has entries"):
+        fit(vae.model, vae.guide, (DATA["poisson"], torch.full((12, 3), torch.nan)))
 
 
 @pytest.mark.parametrize(

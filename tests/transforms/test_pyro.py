@@ -124,3 +124,26 @@ def test_each_context_has_its_own_bijection():
     other = transform.condition(context.flip(0))
     assert not torch.allclose(other(x), y)
     assert not list(conditioned.parameters())
+
+
+def test_the_memory_is_void_when_anything_changed():
+    def fresh():
+        transform = brenier(2).double()
+        x = torch.randn(3, 2, dtype=torch.double)
+        return transform, x, transform(x)
+
+    def exact(transform, y):
+        return torch.allclose(transform(transform.inv(y)), y)
+
+    transform, _, y = fresh()
+    y.data.add_(1.0)
+    with torch.no_grad():
+        y.add_(1.0)
+    assert exact(transform, y)
+    transform, _, y = fresh()
+    vector = torch.nn.utils.parameters_to_vector(transform.parameters())
+    torch.nn.utils.vector_to_parameters(vector + 0.1, transform.parameters())
+    assert exact(transform, y)
+    transform, _, y = fresh()
+    transform.load_state_dict(brenier(2).double().state_dict(), assign=True)
+    assert exact(transform, y)
