@@ -3,11 +3,14 @@
 
 from pyro_idvae import datasets, distributions, models, potentials, transforms
 from pyro_idvae.diagnostics import (
+    Certificate,
     ImportanceEstimate,
     active_units,
+    certify,
     importance_log_likelihood,
     kl_to_prior,
 )
+from pyro_idvae.distributions import rate_window
 from pyro_idvae.infer import FitResult, fit, from_guide, from_mcmc, load, mcmc, save
 from pyro_idvae.models import IDVAE, VAE, Encoder
 from pyro_idvae.plots import plot_losses, plot_prior_posterior
@@ -17,11 +20,13 @@ __version__ = "0.1.0"
 __all__ = [
     "IDVAE",
     "VAE",
+    "Certificate",
     "Encoder",
     "FitResult",
     "ImportanceEstimate",
     "__version__",
     "active_units",
+    "certify",
     "datasets",
     "distributions",
     "fit",
@@ -35,6 +40,7 @@ __all__ = [
     "plot_losses",
     "plot_prior_posterior",
     "potentials",
+    "rate_window",
     "save",
     "transforms",
 ]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Diagnostics of posterior collapse; units are nats throughout."""
 
+from pyro_idvae.diagnostics.certificate import Certificate, certify
 from pyro_idvae.diagnostics.metrics import (
     ImportanceEstimate,
     active_units,
@@ -8,4 +9,11 @@ from pyro_idvae.diagnostics.metrics import (
     kl_to_prior,
 )
 
-__all__ = ["ImportanceEstimate", "active_units", "importance_log_likelihood", "kl_to_prior"]
+__all__ = [
+    "Certificate",
+    "ImportanceEstimate",
+    "active_units",
+    "certify",
+    "importance_log_likelihood",
+    "kl_to_prior",
+]

@@ -33,6 +33,7 @@ from pyro_idvae.distributions.location_scale import (
     StudentTFamily,
 )
 from pyro_idvae.distributions.positive import BetaFamily, GammaFamily, InjectiveBeta, InjectiveGamma
+from pyro_idvae.distributions.rate import information_window, rate_window
 from pyro_idvae.distributions.table import make_family, make_injective
 
 __all__ = [
@@ -65,6 +66,8 @@ __all__ = [
     "PoissonFamily",
     "StudentTFamily",
     "ZeroInflatedFamily",
+    "information_window",
     "make_family",
     "make_injective",
+    "rate_window",
 ]

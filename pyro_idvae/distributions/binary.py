@@ -8,11 +8,18 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor, nn
 from torch.distributions import constraints
+from torch.nn.functional import softplus
 
 from pyro_idvae._checks import check_count
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.likelihood import InjectiveLikelihood
 from pyro_idvae.transforms import Injection
+
+
+def logit_distance(logits: Tensor, other: Tensor) -> Tensor:
+    """Return −log(√(pp′) + √(qq′)) = ½A(η) + ½A(η′) − A((η+η′)/2), with A = softplus."""
+    middle = softplus(0.5 * (logits + other))
+    return 0.5 * (softplus(logits) + softplus(other)) - middle
 
 
 class BernoulliFamily(Family):
@@ -32,6 +39,10 @@ class BernoulliFamily(Family):
         """Return Bernoulli(logits=η)."""
         self.refuse_total_count(total_count)
         return dist.Bernoulli(logits=eta)
+
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return the sum of −log(√(pp′) + √(qq′))."""
+        return logit_distance(eta, other).sum(-1)
 
 
 class BinomialFamily(Family):
@@ -58,6 +69,10 @@ class BinomialFamily(Family):
         """Return Binomial(total_count, logits=η)."""
         count = self.total_count if total_count is None else total_count
         return dist.Binomial(count, logits=eta)
+
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return the Bernoulli distance times the number of trials."""
+        return self.total_count * logit_distance(eta, other).sum(-1)
 
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return the share of successes."""

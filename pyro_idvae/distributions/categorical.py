@@ -41,6 +41,14 @@ class CategoricalFamily(Family):
         self.refuse_total_count(total_count)
         return dist.Categorical(logits=HELMERT(eta))
 
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return −log Σ√(pp′)."""
+        logits: Tensor = HELMERT(eta)
+        others: Tensor = HELMERT(other)
+        middle = (0.5 * (logits + others)).logsumexp(-1)
+        ends: Tensor = 0.5 * (logits.logsumexp(-1) + others.logsumexp(-1))
+        return ends - middle
+
     def event_shape(self, parameter_dim: int) -> torch.Size:
         """Return (): an observation is the number of a category."""
         return torch.Size([])

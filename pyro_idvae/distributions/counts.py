@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
+from torch.nn.functional import logsigmoid
 
 from pyro_idvae._checks import check_real
 from pyro_idvae.distributions.family import Family
@@ -45,6 +46,10 @@ class PoissonFamily(CountFamily):
         self.refuse_total_count(total_count)
         return LogRatePoisson(eta)
 
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return the sum of (√λ − √λ′)²/2."""
+        return 0.5 * ((0.5 * eta).exp() - (0.5 * other).exp()).square().sum(-1)
+
 
 class NegativeBinomialFamily(CountFamily):
     """x ~ NegativeBinomial with mean exp η and variance exp η + exp(2η)/concentration.
@@ -73,6 +78,14 @@ class NegativeBinomialFamily(CountFamily):
         self.refuse_total_count(total_count)
         concentration = self.get_global("concentration")
         return dist.NegativeBinomial(concentration, logits=eta - concentration.log())
+
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return the sum of r·log[(1 − √(pp′))/√((1 − p)(1 − p′))]."""
+        concentration = self.get_global("concentration")
+        logits, others = eta - concentration.log(), other - concentration.log()
+        both = 0.5 * (logsigmoid(logits) + logsigmoid(others))
+        kept = 0.5 * (logsigmoid(-logits) + logsigmoid(-others))
+        return (concentration * ((-torch.expm1(both)).log() - kept)).sum(-1)
 
 
 class ZeroInflatedFamily(CountFamily):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_idvae._checks import check_real
-from pyro_idvae.errors import ArgumentError
+from pyro_idvae.errors import ArgumentError, NoCertificateError
 
 
 class Family(nn.Module):
@@ -72,6 +72,23 @@ class Family(nn.Module):
         """Return a boolean tensor: which entries of x lie in the support."""
         inside: Tensor = self.support.check(x)
         return inside
+
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return the Bhattacharyya distance −log ∫√(p·p′) of two members, in closed form.
+
+        Args:
+            eta: parameters, of shape ``batch + (parameter_dim,)``.
+            other: parameters of a shape that broadcasts with it.
+
+        Returns:
+            A tensor of the broadcast ``batch``, in nats.
+
+        Raises:
+            NoCertificateError: for families without a closed form.
+        """
+        raise NoCertificateError(
+            f"the Bhattacharyya distance of two {self.name} distributions has no closed form here"
+        )
 
     def set_global(self, name: str, value: float | Tensor, *, learn: bool) -> None:
         """Keep the logarithm of a positive global parameter: a buffer, or learned."""

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.distributions.rate import information_window
 from pyro_idvae.errors import ShapeError
 from pyro_idvae.transforms import Injection
 
@@ -63,6 +63,10 @@ class NormalFamily(LocationScaleFamily):
         loc, scale = self._location_and_scale(eta, total_count)
         return dist.Normal(loc, scale)
 
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return |η − η′|²/8."""
+        return (eta - other).square().sum(-1) / 8
+
 
 class LaplaceFamily(LocationScaleFamily):
     """x ~ Laplace(scale·η, scale).
@@ -80,6 +84,11 @@ class LaplaceFamily(LocationScaleFamily):
         """Return Laplace(scale·η, scale)."""
         loc, scale = self._location_and_scale(eta, total_count)
         return dist.Laplace(loc, scale)
+
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return the sum of h − log(1 + h), h half the distance of the medians in scales."""
+        half = 0.5 * (eta - other).abs()
+        return (half - half.log1p()).sum(-1)
 
 
 class StudentTFamily(LocationScaleFamily):
@@ -160,9 +169,7 @@ class InjectiveNormal(InjectiveLikelihood):
 
     def information_bounds(self) -> tuple[float, float]:
         """Return (K/2)·log(1+L²) and (K/2)·log(1+M²); see :class:`InjectiveLikelihood`."""
-        low, high = self.lipschitz_bounds()
-        half = 0.5 * self.latent_dim
-        return half * math.log1p(low**2), half * math.log1p(high**2)
+        return information_window(self.lipschitz_bounds(), self.latent_dim)
 
 
 class InjectiveLaplace(InjectiveLikelihood):

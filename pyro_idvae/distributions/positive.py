@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -45,6 +46,12 @@ class GammaFamily(Family):
         self.refuse_total_count(total_count)
         return LogMeanGamma(self.get_global("concentration"), eta)
 
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return the sum of c·log cosh((η − η′)/2)."""
+        half = 0.5 * (eta - other).abs()
+        log_cosh = half + (-2 * half).exp().log1p() - math.log(2)
+        return (self.get_global("concentration") * log_cosh).sum(-1)
+
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return logarithms."""
         return x.log()
@@ -81,6 +88,18 @@ class BetaFamily(Family):
         one = (precision * eta.sigmoid()).clamp_min(tiny)
         zero = (precision * (-eta).sigmoid()).clamp_min(tiny)
         return dist.Beta(one, zero)
+
+    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return the sum of ½log B(a, b) + ½log B(a′, b′) − log B at the mean parameters."""
+        precision = self.get_global("precision")
+        a, b = precision * eta.sigmoid(), precision * (-eta).sigmoid()
+        c, d = precision * other.sigmoid(), precision * (-other).sigmoid()
+
+        def log_beta(one: Tensor, zero: Tensor) -> Tensor:
+            return one.lgamma() + zero.lgamma() - (one + zero).lgamma()
+
+        ends = 0.5 * (log_beta(a, b) + log_beta(c, d))
+        return (ends - log_beta(0.5 * (a + c), 0.5 * (b + d))).sum(-1)
 
     def check_support(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Check for 0 < x < 1: at the ends the density is 0 or infinite."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pyro_idvae._checks import check_count, check_floating
 from pyro_idvae.distributions import InjectiveLikelihood, Likelihood, make_family, make_injective
+from pyro_idvae.distributions.rate import rate_window as rate_bounds
 from pyro_idvae.errors import ArgumentError, DataError, NotInjectiveError, ShapeError
 from pyro_idvae.models.encoder import Encoder
 from pyro_idvae.transforms import brenier_injection
@@ -184,6 +185,20 @@ class VAE(nn.Module):
         return encoder
 
 
+def _bounds_for(
+    window: tuple[float, float], latent_dim: int, family: str, lipschitz_bounds: Any
+) -> tuple[float, float]:
+    """Return the Lipschitz bounds of a wanted window in nats."""
+    if family != "normal":
+        raise ArgumentError(
+            f"rate_window={window!r}: nats are guaranteed for the normal family only, not for "
+            f"{family}; give lipschitz_bounds"
+        )
+    if lipschitz_bounds is not None:
+        raise ArgumentError("rate_window sets lipschitz_bounds: leave out one of them")
+    return rate_bounds(low=window[0], high=window[1], latent_dim=latent_dim)
+
+
 class IDVAE(VAE):
     """The identifiable VAE: an injective likelihood of Brenier maps, built from sizes.
 
@@ -199,6 +214,7 @@ class IDVAE(VAE):
         covariates: a module that maps covariates to a shift of the parameters.
         covariate_dim: width of the covariates, which the encoder is given too.
         lipschitz_bounds: the wanted (L, M) of the injection.
+        rate_window: the wanted nats (least, most) instead; for the ``normal`` family only.
         strong_convexity: floor of both Brenier maps, 1 by default.
         smoothness: ceiling of both Brenier maps.
         min_singular_value: floor of the linear map, 1 by default.
@@ -228,6 +244,7 @@ class IDVAE(VAE):
         covariates: nn.Module | None = None,
         covariate_dim: int = 0,
         lipschitz_bounds: tuple[float, float] | None = None,
+        rate_window: tuple[float, float] | None = None,
         strong_convexity: float | None = None,
         smoothness: float | None = None,
         min_singular_value: float | None = None,
@@ -242,6 +259,8 @@ class IDVAE(VAE):
                 f"{family} likelihood with data_dim={data_dim}: take a latent_dim of at most "
                 f"{parameter_dim}"
             )
+        if rate_window is not None:
+            lipschitz_bounds = _bounds_for(rate_window, latent_dim, family, lipschitz_bounds)
         injection = brenier_injection(
             latent_dim,
             parameter_dim,

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is guaranteed before training: information in nats that a likelihood must carry."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor
+from torch.nn.modules.module import register_module_forward_hook
+
+from pyro_idvae._checks import check_count
+from pyro_idvae.distributions import InjectiveLikelihood, Likelihood, NormalFamily
+from pyro_idvae.errors import ArgumentError, NoCertificateError
+from pyro_idvae.infer.batches import as_arguments
+from pyro_idvae.infer.parameters import (
+    Program,
+    claim_parameters,
+    evaluating,
+    latent_sites,
+    observed_sites,
+)
+
+PRIOR = "the prior is N(0, I)"
+FROM_MODEL = "x is drawn from the model: the average is over the model's own p(x), not over data"
+EXACT = "the posterior is the exact one: a guide may lose what it likes"
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Information that x carries about z, E_{p(x)} KL(p(z|x) ‖ p(z)), in nats.
+
+    Attributes:
+        kind: ``"certificate"``, a proven window, or ``"estimate"``, a Monte-Carlo lower bound.
+        family: name of the likelihood's family.
+        latent_dim: K.
+        lipschitz_bounds: (L, M) of f, now; for Normal noise in units of its scale.
+        low: nats at least, in all dimensions together.
+        high: nats at most; None for an estimate.
+        low_per_coordinate: nats at least of one coordinate given the others; None for an estimate.
+        standard_error: Monte-Carlo error of ``low``, 0 for a certificate.
+        assumptions: what the numbers rest on.
+    """
+
+    kind: str
+    family: str
+    latent_dim: int
+    lipschitz_bounds: tuple[float, float]
+    low: float
+    high: float | None
+    low_per_coordinate: float | None
+    standard_error: float
+    assumptions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lower, upper = self.lipschitz_bounds
+        if self.kind == "certificate":
+            head = (
+                f"certificate: {self.low:.3f} to {self.high:.3f} nats, and at least "
+                f"{self.low_per_coordinate:.3f} nats of each coordinate given the others"
+            )
+        else:
+            head = (
+                f"estimate, no certificate: about {self.low:.3f} ± {self.standard_error:.3f} nats "
+                "or more (Bhattacharyya bound, Monte Carlo, biased upwards)"
+            )
+        lines = [
+            head,
+            f"  {self.family} likelihood, {self.latent_dim} latent dimensions, "
+            f"L = {lower:.4g}, M = {upper:.4g}",
+        ]
+        return "\n".join(lines + [f"  if {assumption}" for assumption in self.assumptions])
+
+    def to_json(self) -> str:
+        """Return all fields as a JSON object."""
+        return json.dumps(asdict(self))
+
+
+def certify(model: Program | Likelihood, x: Any = None, *, num_samples: int = 1000) -> Certificate:
+    r"""State how much information about z a likelihood guarantees, in nats.
+
+    For a Normal likelihood of an injection with bounds (L, M), in units of the noise,
+
+    .. math:: \tfrac K2\log(1+L^2) \le \mathbb E_{p(x)}\mathrm{KL}(p(z|x)\,\|\,p(z))
+        \le \tfrac K2\log(1+M^2)
+
+    For other families :math:`I \ge -\mathbb E_z\log\mathbb E_{z'}e^{-D_B(z,z')}` with the
+    Bhattacharyya distance D_B is estimated from draws; the estimate is biased upwards, so it
+    certifies nothing. Nothing is cached: the numbers are those of the parameters now.
+
+    Given a model, it is run once on x, and the certificate is refused unless the likelihood is fed
+    with the latent site's value itself, the prior is N(0, I), and the likelihood scores the
+    observed site. Given a likelihood, N(0, I) is assumed.
+
+    Args:
+        model: a Pyro model, or an injective likelihood.
+        x: the model's data: a Tensor, or a tuple or dict of its arguments.
+        num_samples: draws of z and of z' for the estimate.
+
+    Returns:
+        A :class:`Certificate`.
+
+    Raises:
+        NoCertificateError: if there is none, saying why.
+
+    Example:
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(8, 2, "normal", rate_window=(1.0, 5.0))
+        >>> certificate = idvae.certify(vae.likelihood)
+        >>> round(certificate.low, 3), round(certificate.high, 3)
+        (1.0, 5.0)
+    """
+    if isinstance(model, Likelihood):
+        if x is not None:
+            raise ArgumentError("x was given with a likelihood: pass the model with data")
+        return _of_likelihood(model, num_samples, None)
+    if x is None:
+        raise ArgumentError("x=None: certify a model on its data, or pass its likelihood alone")
+    likelihood, z = _find_likelihood(model, x)
+    return _of_likelihood(likelihood, num_samples, z)
+
+
+def _of_likelihood(likelihood: Likelihood, num_samples: int, z: Tensor | None) -> Certificate:
+    if not isinstance(likelihood, InjectiveLikelihood):
+        raise NoCertificateError(
+            f"a {type(likelihood).__name__} is not identifiable: nothing keeps its network from "
+            "ignoring z, so nothing is guaranteed; use an injective likelihood"
+        )
+    bounds = likelihood.lipschitz_bounds()
+    prior = PRIOR if z is None else f"{PRIOR}, which was checked"
+    common: dict[str, Any] = {
+        "family": likelihood.family.name,
+        "latent_dim": likelihood.latent_dim,
+        "lipschitz_bounds": bounds,
+    }
+    if isinstance(likelihood.family, NormalFamily):
+        low, high = likelihood.information_bounds()
+        return Certificate(
+            kind="certificate",
+            low=low,
+            high=high,
+            low_per_coordinate=0.5 * math.log1p(bounds[0] ** 2),
+            standard_error=0.0,
+            assumptions=(prior, FROM_MODEL, EXACT),
+            **common,
+        )
+    if likelihood.covariates is not None:
+        raise NoCertificateError(
+            f"a {likelihood.family.name} likelihood with covariates carries another amount at each "
+            "value of them: certify it without"
+        )
+    low, error = _bhattacharyya_bound(likelihood, num_samples)
+    return Certificate(
+        kind="estimate",
+        low=low,
+        high=None,
+        low_per_coordinate=None,
+        standard_error=error,
+        assumptions=(prior, FROM_MODEL, EXACT),
+        **common,
+    )
+
+
+@torch.no_grad()
+def _bhattacharyya_bound(likelihood: InjectiveLikelihood, num_samples: int) -> tuple[float, float]:
+    """Return −E_z log E_z′ exp(−D_B(z, z′)) and its standard error over z."""
+    check_count("num_samples", num_samples, minimum=2)
+    like = next(likelihood.injection.parameters())
+    shape = (2, num_samples, likelihood.latent_dim)
+    eta, other = likelihood.injection(torch.randn(shape, dtype=like.dtype, device=like.device))
+    terms = torch.cat(
+        [
+            -(-likelihood.family.bhattacharyya(row.unsqueeze(-2), other)).logsumexp(-1)
+            for row in eta.split(max(1, 2**22 // other.numel()))
+        ]
+    ) + math.log(num_samples)
+    return terms.mean().item(), terms.std().item() / math.sqrt(num_samples)
+
+
+@contextmanager
+def _recorded_calls() -> Iterator[list[tuple[Likelihood, tuple[Any, ...], Any]]]:
+    """Collect (likelihood, arguments, distribution) of every call of a likelihood."""
+    calls: list[tuple[Likelihood, tuple[Any, ...], Any]] = []
+
+    def record(module: Any, args: tuple[Any, ...], output: Any) -> None:
+        if isinstance(module, Likelihood):
+            calls.append((module, args, output))
+
+    handle = register_module_forward_hook(record)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def _find_likelihood(model: Program, x: Any) -> tuple[Likelihood, Tensor]:
+    """Return the likelihood between the one latent and the one observed site, and the latent."""
+    args, kwargs = as_arguments(x)
+    claim_parameters(model, None, args, kwargs)
+    with torch.no_grad(), evaluating(model), _recorded_calls() as calls:
+        trace = poutine.trace(model).get_trace(*args, **kwargs)
+    latents, observed = latent_sites(trace), observed_sites(trace)
+    if len(latents) != 1 or len(observed) != 1:
+        raise NoCertificateError(
+            f"the model has the latent sites {sorted(latents)} and the observed sites "
+            f"{sorted(observed)}: the window is proved for one latent vector and one observation"
+        )
+    (name, latent), (other, data) = latents.popitem(), observed.popitem()
+    if not calls:
+        raise NoCertificateError("the model calls no injective likelihood: nothing is guaranteed")
+    scoring = [call for call in calls if _is_same(call[2], data["fn"])]
+    if not scoring:
+        raise NoCertificateError(
+            f"what the likelihood returns is not the distribution of the site {other!r}: something "
+            "stands between them, a mask or another transformation, which may lose information"
+        )
+    likelihood, inputs, _ = scoring[0]
+    if not inputs or inputs[0] is not latent["value"]:
+        raise NoCertificateError(
+            f"the likelihood is not fed with the value of the site {name!r} itself but with "
+            "something made of it, which may lose information: call condition(z) with the sample"
+        )
+    if data["scale"] != 1.0 or latent["scale"] != 1.0:
+        raise NoCertificateError("the model's densities are scaled: its posterior is another one")
+    if isinstance(data["fn"], dist.MaskedDistribution) or data["mask"] is not None:
+        raise NoCertificateError("observations are masked: the window holds with nothing missing")
+    if not _is_standard_normal(latent["fn"]):
+        raise NoCertificateError(
+            f"the prior of the site {name!r} is not N(0, I): the window is proved for that prior "
+            "only; standardise z and put the rest into the map"
+        )
+    return likelihood, latent["value"]
+
+
+def _unwrap(distribution: Any) -> Any:
+    while isinstance(distribution, (dist.Independent, dist.ExpandedDistribution)):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def _is_same(distribution: Any, other: Any) -> bool:
+    """Tell whether two distributions are one, up to a plate's expansion: of the same tensors."""
+    first, second = (
+        {name: v.data_ptr() for name, v in vars(_unwrap(d)).items() if isinstance(v, Tensor)}
+        for d in (distribution, other)
+    )
+    shared = set(first) & set(second)
+    same = type(_unwrap(distribution)) is type(_unwrap(other))
+    return same and bool(shared) and all(first[name] == second[name] for name in shared)
+
+
+def _is_standard_normal(distribution: Any) -> bool:
+    distribution = _unwrap(distribution)
+    if isinstance(distribution, dist.MultivariateNormal):
+        eye = torch.eye(distribution.event_shape[0]).to(distribution.scale_tril)
+        standard = (distribution.scale_tril == eye).all()
+    elif isinstance(distribution, dist.Normal):
+        standard = (distribution.scale == 1).all()
+    else:
+        return False
+    return bool(standard and (distribution.loc == 0).all())

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From Lipschitz windows to windows in nats and back, for Gaussian noise of unit scale."""
+
+from __future__ import annotations
+
+import math
+
+from pyro_idvae._checks import check_count, check_real
+
+
+def information_window(
+    lipschitz_bounds: tuple[float, float], latent_dim: int
+) -> tuple[float, float]:
+    r"""Return the nats that x = f(z) + N(0, I) carries about z ~ N(0, I_K), at least and at most.
+
+    .. math:: \tfrac K2\log(1+L^2) \le I(z;x) = \mathbb E_{p(x)}\mathrm{KL}(p(z|x)\,\|\,p(z))
+        \le \tfrac K2\log(1+M^2)
+
+    with equality for a linear f with equal singular values.
+
+    Args:
+        lipschitz_bounds: (L, M) of f, in units of the noise scale.
+        latent_dim: K.
+
+    Example:
+        >>> from pyro_idvae.distributions import information_window
+        >>> [round(nats, 3) for nats in information_window((1.0, 3.0), latent_dim=2)]
+        [0.693, 2.303]
+
+    Reference:
+        Mutual information through Gaussian noise rises with all pairwise distances: Guo, Shamai &
+        Verdú 2005 (I-MMSE); Aishwarya et al., arXiv 2409.03664.
+    """
+    half = 0.5 * check_count("latent_dim", latent_dim)
+    low = check_real("lipschitz_bounds[0]", lipschitz_bounds[0], above=0.0)
+    high = check_real("lipschitz_bounds[1]", lipschitz_bounds[1], at_least=low)
+    return half * math.log1p(low**2), half * math.log1p(high**2)
+
+
+def rate_window(*, low: float, high: float, latent_dim: int) -> tuple[float, float]:
+    r"""Return the Lipschitz bounds (L, M) whose window is ``low`` to ``high`` nats.
+
+    The inverse of :func:`information_window`: :math:`L = \sqrt{e^{2\,\mathrm{low}/K} - 1}`.
+
+    Args:
+        low: nats wanted at least, in all K dimensions together.
+        high: nats wanted at most; at least ``low``.
+        latent_dim: K.
+
+    Returns:
+        (L, M), for ``brenier_injection(..., lipschitz_bounds=...)``.
+
+    Raises:
+        ArgumentError: for nats that are not positive, or a ``high`` below ``low``.
+
+    Example:
+        >>> from pyro_idvae.distributions import rate_window
+        >>> [round(bound, 3) for bound in rate_window(low=2.0, high=4.0, latent_dim=2)]
+        [2.528, 7.321]
+    """
+    dim = check_count("latent_dim", latent_dim)
+    floor = check_real("low", low, above=0.0)
+    ceiling = check_real("high", high, at_least=floor)
+    return math.sqrt(math.expm1(2 * floor / dim)), math.sqrt(math.expm1(2 * ceiling / dim))

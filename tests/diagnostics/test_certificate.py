@@ -1,0 +1,256 @@
+import json
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+
+from pyro_idvae import IDVAE, VAE, Encoder, certify, fit, rate_window
+from pyro_idvae.distributions import (
+    InjectiveBernoulli,
+    InjectiveCategorical,
+    InjectiveMultinomial,
+    InjectiveNormal,
+    InjectiveStudentT,
+    NeuralLikelihood,
+    information_window,
+    make_family,
+)
+from pyro_idvae.errors import ArgumentError, NoCertificateError
+from pyro_idvae.transforms import brenier_injection, injective_linear
+
+
+def mutual_information(f, latent_dim, num_points, num_draws, seed):
+    """Estimate I(z; f(z) + N) and its standard error by importance sampling of log p(x).
+
+    The proposal is the Laplace approximation around the true z, with Student tails; nested prior
+    draws would be biased.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(num_points, latent_dim, generator=generator, dtype=torch.double)
+    with torch.no_grad():
+        mean = f(z)
+        x = mean + torch.randn(mean.shape, generator=generator, dtype=torch.double)
+        mode, eye = z, torch.eye(latent_dim, dtype=torch.double)
+        for _ in range(20):
+            jacobian = f.jacobian(mode)
+            precision = eye + jacobian.mT @ jacobian
+            slope = (jacobian.mT @ (x - f(mode)).unsqueeze(-1)).squeeze(-1) - mode
+            mode = mode + 0.7 * torch.linalg.solve(precision, slope)
+        jacobian = f.jacobian(mode)
+        covariance = torch.linalg.inv(eye + jacobian.mT @ jacobian)
+        scale = torch.linalg.cholesky(1.5 * covariance)
+        proposal = dist.MultivariateStudentT(torch.tensor(5.0).double(), mode, scale)
+        pyro.set_rng_seed(seed)
+        draws = proposal.sample((num_draws,))
+        log_joint = dist.Normal(f(draws), 1.0).log_prob(x).sum(-1) + dist.Normal(
+            torch.zeros_like(draws), 1.0
+        ).log_prob(draws).sum(-1)
+        log_weights = log_joint - proposal.log_prob(draws)
+        log_evidence = log_weights.logsumexp(0) - math.log(num_draws)
+        # The logarithm of an average is too low by half its relative variance.
+        weights = (log_weights - log_weights.amax(0)).exp()
+        log_evidence = log_evidence + 0.5 * weights.var(0) / weights.mean(0).square() / num_draws
+        gain = dist.Normal(mean, 1.0).log_prob(x).sum(-1) - log_evidence
+    return gain.mean().item(), gain.std().item() / math.sqrt(num_points)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_the_mutual_information_of_random_injections_lies_in_the_window(seed):
+    torch.manual_seed(seed)
+    latent_dim = 1 + seed % 3
+    data_dim = max(2, latent_dim, 2 + seed % 7)
+    sigma = (0.2, 0.5, 1.0, 2.0)[seed % 4]
+    low, high = 0.5 / sigma, 2.0 / sigma
+    f = brenier_injection(
+        latent_dim, data_dim, hidden_dims=[16], lipschitz_bounds=(low, high)
+    ).double()
+    certificate = certify(InjectiveNormal(f, scale=sigma))
+    estimate, error = mutual_information(f, latent_dim, 1500, 300, seed)
+    assert certificate.low - 4 * error <= estimate <= certificate.high + 4 * error
+    assert error < 0.1 * certificate.high
+
+
+def test_linear_maps_attain_the_window():
+    f = injective_linear(2, 4, min_singular_value=1.5, max_singular_value=1.5).double()
+    certificate = certify(InjectiveNormal(f))
+    exact = math.log1p(1.5**2)
+    assert certificate.low == pytest.approx(exact, rel=1e-12)
+    assert certificate.high == pytest.approx(exact, rel=1e-12)
+    estimate, error = mutual_information(f, 2, 2000, 200, 0)
+    assert abs(estimate - exact) < 4 * error
+
+
+def test_a_wanted_window_is_built_and_measured():
+    window = (0.8, 2.5)
+    vae = IDVAE(5, 2, "normal", rate_window=window, hidden_dims=[16], scale=3.0).double()
+    certificate = certify(vae.likelihood)
+    assert (certificate.low, certificate.high) == pytest.approx(window, rel=1e-12)
+    estimate, error = mutual_information(vae.likelihood.injection, 2, 1500, 300, 0)
+    assert window[0] - 4 * error <= estimate <= window[1] + 4 * error
+    assert information_window(rate_window(low=0.3, high=0.4, latent_dim=3), 3) == pytest.approx(
+        (0.3, 0.4)
+    )
+
+
+def test_a_learned_scale_leaves_the_window_and_a_floor_moves_it():
+    vae = IDVAE(4, 2, "normal", hidden_dims=[8], encoder_hidden_dims=[8], learn_scale=True)
+    before = certify(vae.likelihood)
+    with torch.no_grad():
+        vae.likelihood.family.log_scale.add_(2.0)
+    assert certify(vae.likelihood) == before
+    with torch.no_grad():
+        vae.likelihood.injection.g1.potential.raw_excess.add_(1.0)
+    assert certify(vae.likelihood).low > before.low
+
+
+def test_a_certificate_says_what_it_rests_on():
+    vae = IDVAE(4, 2, "normal", hidden_dims=[8], encoder_hidden_dims=[8])
+    x = torch.randn(6, 4)
+    certificate = certify(vae.model, x)
+    text = str(certificate)
+    for words in ("nats", "N(0, I), which was checked", "model's own p(x)", "exact one"):
+        assert words in text
+    fields = json.loads(certificate.to_json())
+    assert fields["kind"] == "certificate"
+    assert fields["low_per_coordinate"] == pytest.approx(certificate.low / 2)
+    fit(vae.model, vae.guide, x, num_epochs=2, progress=False)
+    assert certify(vae.model, x) != certificate
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "points"),
+    [
+        ("normal", {}, None),
+        ("laplace", {}, None),
+        ("bernoulli", {}, torch.arange(2.0)),
+        ("binomial", {"total_count": 5}, torch.arange(6.0)),
+        ("poisson", {}, torch.arange(80.0)),
+        ("negativebinomial", {"concentration": 3.0}, torch.arange(600.0)),
+        ("gamma", {"concentration": 3.0}, None),
+        ("beta", {"precision": 9.0}, None),
+    ],
+)
+def test_bhattacharyya_distances_are_the_integrals(name, options, points):
+    family = make_family(name, **options).double()
+    eta, other = torch.tensor([[0.3], [-0.8]], dtype=torch.double), torch.tensor([1.1]).double()
+    found = family.bhattacharyya(eta, other)
+    assert found.shape == (2,)
+    first, second = family(eta), family(other)
+    if points is not None:
+        grid, step = points.double(), 1.0
+    else:
+        low, high = {"gamma": (1e-9, 90.0), "beta": (1e-9, 1 - 1e-9)}.get(name, (-60.0, 60.0))
+        grid = torch.linspace(low, high, 400001, dtype=torch.double)
+        step = (high - low) / 400000
+    logs = 0.5 * (first.log_prob(grid) + second.log_prob(grid))
+    wanted = -(logs.exp().sum(-1) * step).log()
+    assert torch.allclose(found.squeeze(), wanted, atol=2e-5)
+
+
+def test_the_bhattacharyya_distance_of_categories():
+    family = make_family("categorical").double()
+    eta, other = torch.randn(3, 4).double(), torch.randn(4).double()
+    wanted = -(family(eta).probs * family(other).probs).sqrt().sum(-1).log()
+    assert torch.allclose(family.bhattacharyya(eta, other), wanted)
+
+
+@pytest.mark.parametrize("kind", [InjectiveBernoulli, InjectiveCategorical])
+def test_other_families_get_an_estimate_that_says_so(kind):
+    torch.manual_seed(0)
+    likelihood = kind(brenier_injection(2, 5, hidden_dims=[16]))
+    certificate = certify(likelihood, num_samples=400)
+    assert certificate.kind == "estimate"
+    assert certificate.high is None
+    assert certificate.low > 5 * certificate.standard_error > 0
+    assert "estimate, no certificate" in str(certificate)
+    # Below the entropy of what is observed, whatever the map.
+    assert certificate.low < 5 * math.log(2)
+
+
+def model_of(likelihood, feed=lambda z: z, prior=None, wrap=lambda d: d, scale=1.0):
+    prior = prior or dist.Normal(torch.zeros(2), torch.ones(2)).to_event(1)
+
+    def model(x):
+        pyro.module("likelihood", likelihood)
+        with pyro.plate("data", len(x)), poutine.scale(scale=scale):
+            z = pyro.sample("z", prior)
+            pyro.sample("x", wrap(likelihood.condition(feed(z))), obs=x)
+
+    return model
+
+
+def test_a_users_own_model_is_certified():
+    likelihood = InjectiveNormal(brenier_injection(2, 4, hidden_dims=[8]))
+    x = torch.randn(5, 4)
+    wanted = certify(likelihood).low
+    assert certify(model_of(likelihood), x).low == wanted
+    identity = dist.MultivariateNormal(torch.zeros(2), torch.eye(2))
+    assert certify(model_of(likelihood, prior=identity), x).low == wanted
+
+
+def test_what_is_not_guaranteed_is_refused():
+    likelihood = InjectiveNormal(brenier_injection(2, 4, hidden_dims=[8]))
+    x = torch.randn(5, 4)
+    wide = dist.Normal(torch.zeros(2), 2.0).to_event(1)
+    shifted = dist.MultivariateNormal(torch.ones(2), torch.eye(2))
+    laplace = dist.Laplace(torch.zeros(2), 1.0).to_event(1)
+    network = NeuralLikelihood(make_family("normal"), torch.nn.Linear(2, 4))
+    cases = [
+        (model_of(likelihood, feed=lambda z: 0 * z), "not fed with the value"),
+        (model_of(likelihood, prior=wide), "is not N"),
+        (model_of(likelihood, prior=shifted), "is not N"),
+        (model_of(likelihood, prior=laplace), "is not N"),
+        (model_of(likelihood, wrap=lambda d: d.mask(torch.tensor(True))), "stands between"),
+        (model_of(likelihood, scale=0.5), "densities are scaled"),
+        (model_of(network), "not identifiable"),
+        (model_of(InjectiveStudentT(likelihood.injection)), "no closed form"),
+    ]
+    for model, words in cases:
+        with pytest.raises(NoCertificateError, match=words):
+            certify(model, x)
+
+    def masked(x):
+        with pyro.plate("data", len(x)), poutine.mask(mask=torch.tensor(True)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), torch.ones(2)).to_event(1))
+            pyro.sample("x", likelihood.condition(z), obs=x)
+
+    with pytest.raises(NoCertificateError, match="observations are masked"):
+        certify(masked, x)
+
+    def plain(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    with pytest.raises(NoCertificateError, match="calls no injective likelihood"):
+        certify(plain, x)
+
+    def two(x):
+        pyro.sample("mean", dist.Normal(0.0, 1.0))
+        plain(x)
+
+    with pytest.raises(NoCertificateError, match=r"latent sites \['mean', 'z'\]"):
+        certify(two, x)
+
+
+def test_more_refusals():
+    f = brenier_injection(2, 4, hidden_dims=[8])
+    with pytest.raises(NoCertificateError, match="has no closed form"):
+        certify(InjectiveMultinomial(f))
+    with pytest.raises(NoCertificateError, match="with covariates"):
+        certify(InjectiveBernoulli(f, covariates=torch.nn.Linear(3, 4)))
+    with pytest.raises(ArgumentError, match="x=None"):
+        certify(VAE(InjectiveNormal(f), Encoder(4, 2, [8])).model)
+    with pytest.raises(ArgumentError, match="with a likelihood"):
+        certify(InjectiveNormal(f), torch.zeros(2, 4))
+    with pytest.raises(ArgumentError, match="normal family only"):
+        IDVAE(4, 2, "bernoulli", rate_window=(1.0, 2.0))
+    with pytest.raises(ArgumentError, match="leave out one"):
+        IDVAE(4, 2, "normal", rate_window=(1.0, 2.0), lipschitz_bounds=(1.0, 2.0))
+    with pytest.raises(ArgumentError, match="low=0"):
+        rate_window(low=0.0, high=1.0, latent_dim=2)
+    with pytest.raises(ArgumentError, match="high=1"):
+        rate_window(low=2.0, high=1.0, latent_dim=2)
