@@ -7,6 +7,7 @@ from pyro_idvae.diagnostics import (
     ImportanceEstimate,
     active_units,
     certify,
+    find_witness,
     importance_log_likelihood,
     kl_to_prior,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "certify",
     "datasets",
     "distributions",
+    "find_witness",
     "fit",
     "from_guide",
     "from_mcmc",

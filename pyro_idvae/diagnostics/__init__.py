@@ -8,12 +8,15 @@ from pyro_idvae.diagnostics.metrics import (
     importance_log_likelihood,
     kl_to_prior,
 )
+from pyro_idvae.diagnostics.witness import Witness, find_witness
 
 __all__ = [
     "Certificate",
     "ImportanceEstimate",
+    "Witness",
     "active_units",
     "certify",
+    "find_witness",
     "importance_log_likelihood",
     "kl_to_prior",
 ]

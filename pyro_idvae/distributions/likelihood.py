@@ -50,8 +50,8 @@ class Likelihood(PyroModule):
         """Shape of one observation."""
         return self.family.event_shape(self.parameter_dim)
 
-    def _eta(self, z: Tensor) -> Tensor:
-        """Return f(z), of shape ``batch + (parameter_dim,)``."""
+    def eta(self, z: Tensor) -> Tensor:
+        """Return f(z), of shape ``batch + (parameter_dim,)``, without covariates."""
         raise NotImplementedError
 
     def forward(
@@ -76,7 +76,7 @@ class Likelihood(PyroModule):
             A Pyro distribution of batch shape ``batch`` and event shape ``event_shape``.
         """
         check_last_dim("z", z, self.latent_dim)
-        eta = self._eta(z)
+        eta = self.eta(z)
         if self.covariates is not None:
             if covariates is None:
                 raise ArgumentError("covariates=None: this likelihood was built with covariates")
@@ -198,7 +198,8 @@ class InjectiveLikelihood(Likelihood):
         super().__init__(family, injection.latent_dim, injection.data_dim, covariates)
         self.injection = injection
 
-    def _eta(self, z: Tensor) -> Tensor:
+    def eta(self, z: Tensor) -> Tensor:
+        """Return f(z)."""
         return self.injection(z)  # type: ignore[no-any-return]
 
     def lipschitz_bounds(self) -> tuple[float, float]:
@@ -271,7 +272,8 @@ class NeuralLikelihood(Likelihood):
         """Say what this is not."""
         return "not identifiable"
 
-    def _eta(self, z: Tensor) -> Tensor:
+    def eta(self, z: Tensor) -> Tensor:
+        """Return the network's output."""
         return self.network(z)  # type: ignore[no-any-return]
 
     def lipschitz_bounds(self) -> tuple[float, float]:

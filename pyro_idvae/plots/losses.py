@@ -47,9 +47,9 @@ def plot_losses(fits: FitResult | Mapping[str, FitResult], *, ax: Any = None) ->
         curves = [("training", fit.losses, "-", 0.55)]
         if fit.validation_losses:
             curves.append(("validation", fit.validation_losses, "-", 1.0))
-            ax.plot(
-                fit.best_epoch + 1, -fit.validation_losses[fit.best_epoch], "o", color=f"C{number}"
-            )
+            best = -fit.validation_losses[fit.best_epoch]
+            label = "best epoch, kept" if number == 0 else None
+            ax.plot(fit.best_epoch + 1, best, "o", color=f"C{number}", label=label)
         for label, losses, style, alpha in curves:
             elbo = [-loss for loss in losses]
             dashed = "--" if label == "training" else style

@@ -84,10 +84,10 @@ def test_losses_are_drawn_as_elbos():
     )
     ax = plot_losses(result)
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert sorted(labels) == ["training", "validation"]
+    assert sorted(labels) == ["best epoch, kept", "training", "validation"]
     lines = {line.get_label(): line.get_ydata() for line in ax.lines}
     np.testing.assert_allclose(lines["training"], -np.array(result.losses))
     assert "nats" in ax.get_ylabel()
     _, mine = plt.subplots()
     assert plot_losses({"a": result, "b": result}, ax=mine) is mine
-    assert len(mine.get_legend().get_texts()) == 4
+    assert len(mine.get_legend().get_texts()) == 5
