@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model/guide pairs."""
 
+from pyro_idvae.models.classical import GaussianMixture, ProbabilisticPCA
 from pyro_idvae.models.encoder import Encoder, mlp
 from pyro_idvae.models.vae import IDVAE, VAE, VAEGuide, VAEModel
 
-__all__ = ["IDVAE", "VAE", "Encoder", "VAEGuide", "VAEModel", "mlp"]
+__all__ = [
+    "IDVAE",
+    "VAE",
+    "Encoder",
+    "GaussianMixture",
+    "ProbabilisticPCA",
+    "VAEGuide",
+    "VAEModel",
+    "mlp",
+]
