@@ -14,7 +14,7 @@ from pyro_idvae.diagnostics import (
 from pyro_idvae.distributions import rate_window
 from pyro_idvae.infer import FitResult, fit, from_guide, from_mcmc, load, mcmc, save
 from pyro_idvae.models import IDVAE, VAE, Encoder
-from pyro_idvae.plots import plot_losses, plot_prior_posterior
+from pyro_idvae.plots import plot_likelihood_surface, plot_losses, plot_prior_posterior
 
 __version__ = "0.1.0"
 
@@ -39,6 +39,7 @@ __all__ = [
     "load",
     "mcmc",
     "models",
+    "plot_likelihood_surface",
     "plot_losses",
     "plot_prior_posterior",
     "potentials",
