@@ -19,7 +19,7 @@ from pyro_idvae.arviz_io import pareto_k
 from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.infer.batches import TensorBatches, as_arguments
 from pyro_idvae.infer.draws import Layout, guide_draws
-from pyro_idvae.infer.parameters import Program, run_pair
+from pyro_idvae.infer.parameters import Program, latent_sites, run_pair
 from pyro_idvae.infer.plates import check_amortised
 
 
@@ -73,8 +73,9 @@ def _marginals(layout: Layout, name: str) -> tuple[Any, Any, int]:
         )
         if not same:
             raise NoCertificateError(
-                f"the site {name!r} depends on other latents: its distribution in guide or model "
-                "is a conditional one, and its marginal has no closed form"
+                f"the site {name!r} depends on other latents or on noise such as dropout: its "
+                "distribution in guide or model is a conditional one, and its marginal has no "
+                "closed form"
             )
     dim = layout.frame_dim(layout.trace.nodes[name])
     if dim is None:
@@ -189,6 +190,27 @@ def active_units(
     return draws.mean(0).var(0) - noise > threshold
 
 
+def _check_density(layout: Layout) -> None:
+    """Raise unless the guide has a density over the model's latents and nothing else.
+
+    Autoguides have Delta sites computed from auxiliary ones, whose density they carry.
+    """
+    args, kwargs = layout.arguments
+    with torch.no_grad(), layout.running():
+        sites = latent_sites(run_pair(layout.model, layout.guide, args, kwargs)[1])
+    helpers = [name for name, site in sites.items() if site["infer"].get("is_auxiliary")]
+    points = [n for n in layout.latents if isinstance(_unwrap(sites[n]["fn"]), dist.Delta)]
+    if points and not helpers:
+        raise ArgumentError(
+            f"the guide is a point at the sites {points}: it has no density to weight draws by"
+        )
+    if helpers and len(points) < len(layout.latents):
+        raise ArgumentError(
+            f"the guide has the auxiliary sites {helpers}, which the model lacks: their density "
+            "would be counted on one side only"
+        )
+
+
 @dataclass(frozen=True)
 class ImportanceEstimate:
     """Held-out log-likelihoods by importance sampling, in nats.
@@ -241,7 +263,8 @@ def importance_log_likelihood(
         An :class:`ImportanceEstimate`.
 
     Raises:
-        ArgumentError: if the guide's density does not factorise over the data.
+        ArgumentError: if the guide's density does not factorise over the data, or is over other
+            variables than the model's latents.
 
     Example:
         >>> import torch
@@ -259,11 +282,12 @@ def importance_log_likelihood(
     check_count("num_samples", num_samples, minimum=2)
     batches = TensorBatches(as_arguments(data), batch_size)
     if batches.batch_size < batches.num_rows:
-        check_amortised(model, guide, batches.first())
+        check_amortised(model, guide, batches.arguments)
     values, shapes = [], []
     bar = tqdm(total=batches.num_rows, desc="importance sampling", disable=not progress)
     for arguments in batches.batches(None):
         layout = Layout(model, guide, arguments)
+        _check_density(layout)
         weights = []
         for _, log_q, likelihood, prior in guide_draws(layout, num_samples):
             if log_q.dim() == 0 or any(v.dim() == 0 for v in [*likelihood.values()]):

@@ -111,4 +111,7 @@ class Family(nn.Module):
     def refuse_total_count(self, total_count: Tensor | None) -> None:
         """Raise if a total count is given to a family that has none."""
         if total_count is not None:
-            raise ArgumentError(f"total_count was given, but a {self.name} likelihood has none")
+            raise ArgumentError(
+                f"total_count was given, but a {self.name} likelihood has none; a library size of "
+                "counts is an offset: pass its logarithm as covariates"
+            )

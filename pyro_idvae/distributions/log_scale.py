@@ -25,7 +25,9 @@ class LogRatePoisson(dist.Poisson):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """Return the distribution with its batch expanded."""
-        return LogRatePoisson(self.log_rate.expand(torch.Size(batch_shape)), validate_args=False)
+        new: Any = LogRatePoisson.__new__(LogRatePoisson) if _instance is None else _instance
+        new.log_rate = self.log_rate.expand(torch.Size(batch_shape))
+        return super().expand(batch_shape, _instance=new)  # type: ignore[no-untyped-call]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density."""
@@ -53,10 +55,9 @@ class LogMeanGamma(dist.Gamma):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """Return the distribution with its batch expanded."""
-        shape = torch.Size(batch_shape)
-        return LogMeanGamma(
-            self.concentration.expand(shape), self.log_mean.expand(shape), validate_args=False
-        )
+        new: Any = LogMeanGamma.__new__(LogMeanGamma) if _instance is None else _instance
+        new.log_mean = self.log_mean.expand(torch.Size(batch_shape))
+        return super().expand(batch_shape, _instance=new)  # type: ignore[no-untyped-call]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density."""

@@ -55,9 +55,10 @@ FAMILIES: dict[str, tuple[type[Family], type[InjectiveLikelihood]]] = {
 
 
 def _entry(name: str) -> tuple[type[Family], type[InjectiveLikelihood]]:
-    if name not in FAMILIES:
+    plain = name.replace("_", "").lower()
+    if plain not in FAMILIES:
         raise ArgumentError(f"family={name!r}: expected one of {', '.join(FAMILIES)}")
-    return FAMILIES[name]
+    return FAMILIES[plain]
 
 
 def make_family(name: str, **options: Any) -> Family:

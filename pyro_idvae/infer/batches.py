@@ -184,7 +184,7 @@ def check_batches(model: Any, batches: Batches, like: Tensor | None) -> None:
             where = tuple(bad.nonzero()[0].tolist())
             raise DataError(
                 f"{name} has {int(bad.sum())} entries that are not finite, the first at {where}: "
-                "clean the data, or mask what is missing"
+                "clean the data; a model that masks them itself can say so by a method check_data"
             )
 
 

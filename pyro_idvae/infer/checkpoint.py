@@ -31,8 +31,9 @@ def save(
 ) -> Path:
     """Save the parameters of a fitted model and guide.
 
-    Of modules the whole state is kept, buffers included; of plain functions the values of their
-    ``pyro.param`` statements. The file appears whole or not at all.
+    Of modules the whole state is kept, buffers included; of plain functions and methods the values
+    of their ``pyro.param`` and ``pyro.module`` statements, without buffers. The file appears whole
+    or not at all.
 
     Args:
         path: the file.
@@ -71,7 +72,7 @@ def save(
 
 
 def _statements(model: Program, guide: Program | None, data: Any) -> dict[str, Tensor]:
-    """Return the unconstrained values of the pair's ``pyro.param`` statements by name."""
+    """Return what a pair has in the store besides its own modules' parameters, unconstrained."""
     if data is None:
         functions = [r for r, p in _programs(model, guide).items() if not isinstance(p, nn.Module)]
         if functions:
@@ -82,12 +83,9 @@ def _statements(model: Program, guide: Program | None, data: Any) -> dict[str, T
         return {}
     args, kwargs = as_arguments(data)
     claimed = claim_parameters(model, guide, args, kwargs)
-    # Modules own nn.Parameters; what else a pair claims belongs to pyro.param statements.
-    return {
-        name: value.detach()
-        for name, value in claimed.items()
-        if not isinstance(value, nn.Parameter)
-    }
+    modules = [p for p in _programs(model, guide).values() if isinstance(p, nn.Module)]
+    owned = {id(parameter) for module in modules for parameter in module.parameters()}
+    return {name: value.detach() for name, value in claimed.items() if id(value) not in owned}
 
 
 def load(
@@ -118,8 +116,8 @@ def load(
     if data is not None or content["store"]:
         if data is None:
             raise CheckpointError(
-                f"{path} holds the parameters {sorted(content['store'])} of pyro.param statements: "
-                "pass data= to run model and guide once"
+                f"{path} holds the parameters {sorted(content['store'])} of pyro.param or "
+                "pyro.module statements: pass data= to run model and guide once"
             )
         known = _statements(model, guide, data)
     states = []

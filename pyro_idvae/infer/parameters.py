@@ -50,7 +50,14 @@ def claim_parameters(
         with poutine.trace(param_only=True) as capture:
             run_pair(model, guide, args, kwargs)
     names = [name for name, node in capture.trace.nodes.items() if node["type"] == "param"]
-    return {name: store._params[name] for name in names}
+    if any(name not in store for name in names):
+        raise ArgumentError(
+            "parameters are not in Pyro's store: pyro.settings.set(module_local_params=True) is "
+            "not supported here; set it to False"
+        )
+    # A module registered twice has each tensor under two names: one of them is enough.
+    tensors = {id(store._params[name]): name for name in reversed(names)}
+    return {name: store._params[name] for name in names if tensors[id(store._params[name])] == name}
 
 
 class _Owners(Messenger):
@@ -59,26 +66,24 @@ class _Owners(Messenger):
     def __init__(self, *programs: Program | None) -> None:
         super().__init__()
         self.owners: dict[str, Tensor] = {}
-        modules = [program for program in programs if isinstance(program, nn.Module)]
-        self.own = {
-            id(module): {name: id(p) for name, p in module.named_parameters()} for module in modules
-        }
-        self.modules = modules
+        self.names: dict[int, list[str]] = {}
+        self.modules = [program for program in programs if isinstance(program, nn.Module)]
+        self.own = [{n: id(p) for n, p in m.named_parameters()} for m in self.modules]
 
     def _pyro_post_param(self, msg: Any) -> None:
         given = msg["args"][1] if len(msg["args"]) > 1 else None
-        if (
-            isinstance(given, nn.Parameter)
-            and self.owners.setdefault(msg["name"], given) is not given
-        ):
-            self._refuse(msg["name"])
+        if isinstance(given, nn.Parameter):
+            self.owners.setdefault(msg["name"], given)
+            self.names.setdefault(id(given), []).append(msg["name"])
 
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
         if args[0] is not None:
             return
-        for module in self.modules:
-            known = self.own[id(module)]
+        for tensor, names in self.names.items():
+            if all(id(self.owners[name]) != tensor for name in names):
+                self._refuse(names[0])
+        for module, known in zip(self.modules, self.own, strict=True):
             for name, parameter in module.named_parameters():
                 # A PyroModule gives up its parameter for one of the same name in the store.
                 if known.get(name, id(parameter)) != id(parameter):
@@ -150,7 +155,9 @@ def check_sites(model_trace: Any, guide_trace: Any) -> None:
 @contextmanager
 def evaluating(*programs: Any) -> Iterator[None]:
     """Put modules in evaluation mode; each of their parts gets its own mode back."""
-    modules = [p for p in programs if isinstance(p, nn.Module)]
+    # Pyro's own examples pass methods of a module as model and guide.
+    holders = [getattr(program, "__self__", program) for program in programs]
+    modules = [holder for holder in holders if isinstance(holder, nn.Module)]
     modes = [(part, part.training) for module in modules for part in module.modules()]
     try:
         for module in modules:

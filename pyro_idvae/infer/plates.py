@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from pyro import poutine
 
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import Arguments, row_count, take_rows
@@ -29,25 +30,39 @@ def frame_sizes(trace: Any) -> dict[str, int]:
     }
 
 
-def find_data_plate(model: Program, arguments: Arguments, trace: Any) -> str | None:
-    """Return the name of the plate whose size is the number of rows, or None.
+def one_row_more(arguments: Arguments) -> Arguments:
+    """Return the data with their first row once more at the end."""
+    rows = row_count(arguments)
+    index = torch.arange(rows + 1)
+    index[-1] = 0
+    return take_rows(arguments, index)
 
-    If several plates have that size, the one that shrinks with the data is meant.
+
+def find_data_plate(model: Program, arguments: Arguments, trace: Any) -> str | None:
+    """Return the name of the plate that grows with the data, or None.
+
+    A plate that only happens to have as many elements as there are rows is not meant; a model that
+    cannot run on another number of rows is taken at its word if one plate has the size.
     """
     rows = row_count(arguments)
     names = [name for name, size in frame_sizes(trace).items() if size == rows]
-    if len(names) < 2:
-        return names[0] if names else None
-    if rows > 1:
-        args, kwargs = take_rows(arguments, torch.arange(rows - 1))
-        try:
-            with torch.no_grad(), evaluating(model):
-                fewer = frame_sizes(run_pair(model, None, args, kwargs)[0])
-        except (RuntimeError, ValueError):
-            fewer = {}
-        shrunk = [name for name in names if fewer.get(name) == rows - 1]
-        if len(shrunk) == 1:
-            return shrunk[0]
+    if not names:
+        return None
+    args, kwargs = one_row_more(arguments)
+    try:
+        with torch.no_grad(), poutine.block(), evaluating(model):
+            grown_trace = run_pair(model, None, args, kwargs)[0]
+            grown_trace.compute_log_prob()
+            more = frame_sizes(grown_trace)
+    except (RuntimeError, ValueError, IndexError):
+        more = {}
+    grown = [name for name in names if more.get(name) == rows + 1]
+    if len(grown) == 1:
+        return grown[0]
+    if not grown and more:
+        return None
+    if len(names) == 1:
+        return names[0]
     raise ArgumentError(
         f"the plates {names} all have the size of the data's {rows} rows: give the data another "
         "number of rows, so that it can be told which of them holds the data"
@@ -83,6 +98,8 @@ def check_minibatch(
     for name, site in trace.nodes.items():
         if site["type"] != "sample" or is_subsampling(site):
             continue
+        if site["infer"].get("_deterministic"):
+            continue  # its density is 1, however often it is counted
         if plate is None or all(frame.name != plate for frame in site["cond_indep_stack"]):
             kind = "observed" if site["is_observed"] else "latent"
             raise ArgumentError(
@@ -94,24 +111,25 @@ def check_minibatch(
 
 
 def check_amortised(model: Program, guide: Program, arguments: Arguments) -> None:
-    """Raise if the guide's latents belong to certain rows: it must run on fewer rows as well."""
-    rows = row_count(arguments)
-    if rows == 1:
-        return
-    args, kwargs = take_rows(arguments, torch.arange(rows - 1))
-    problem: Exception | None = None
-    try:
-        with torch.no_grad(), evaluating(model, guide):
-            trace, _ = run_pair(model, guide, args, kwargs)
+    """Raise if the guide's latents belong to certain rows: it must run on one row more as well."""
+    with torch.no_grad(), evaluating(model, guide):
+        # What is wrong with these rows themselves is to be said by its own error.
+        run_pair(model, guide, *arguments)[0].compute_log_prob()
+        problem: Exception | None = None
+        try:
+            trace, _ = run_pair(model, guide, *one_row_more(arguments))
             trace.compute_log_prob()
-        fits = all(_fits(site) for site in latent_sites(trace).values())
-    except (RuntimeError, ValueError) as error:
-        problem, fits = error, False
+            fits = all(_fits(site) for site in latent_sites(trace).values())
+        except (RuntimeError, ValueError, IndexError) as error:
+            problem, fits = error, False
     if not fits:
+        rows = row_count(arguments)
         raise ArgumentError(
-            f"the guide cannot run on {rows - 1} of {rows} rows: its parameters belong to certain "
-            "rows, and a batch would lend them to others. Pass batch_size=None and no validation, "
-            "or use a guide that reads the data, such as an encoder"
+            f"model and guide run on {rows} rows but not on {rows + 1}: parameters of the guide "
+            "belong to certain rows, and a batch would lend them to others"
+            + (f" ({str(problem).splitlines()[0]})" if problem else "")
+            + ". Pass batch_size=None and no validation, or use a guide that reads the data, such "
+            "as an encoder"
         ) from problem
 
 

@@ -13,6 +13,7 @@ from pyro_idvae.distributions import (
     InjectiveCategorical,
     InjectiveMultinomial,
     InjectiveNormal,
+    InjectivePoisson,
     InjectiveStudentT,
     NeuralLikelihood,
     information_window,
@@ -165,9 +166,42 @@ def test_other_families_get_an_estimate_that_says_so(kind):
     assert certificate.kind == "estimate"
     assert certificate.high is None
     assert certificate.low > 5 * certificate.standard_error > 0
+    assert certificate.num_samples == 400
     assert "estimate, no certificate" in str(certificate)
     # Below the entropy of what is observed, whatever the map.
     assert certificate.low < 5 * math.log(2)
+
+
+def test_the_estimate_is_below_the_mutual_information_of_counts():
+    torch.manual_seed(0)
+    f = brenier_injection(1, 2, hidden_dims=[8], lipschitz_bounds=(1.0, 3.0)).double()
+    likelihood = InjectivePoisson(f)
+    low = certify(likelihood, num_samples=2000)
+    # One latent dimension: p(x) by quadrature over z.
+    grid = torch.linspace(-7, 7, 4001, dtype=torch.double).unsqueeze(-1)
+    weights = dist.Normal(0.0, 1.0).log_prob(grid.squeeze()) + math.log(14 / 4000)
+    with torch.no_grad():
+        z = torch.randn(1500, 1, dtype=torch.double)
+        conditional = likelihood.condition(z)
+        x = conditional.sample()
+        rates = likelihood.condition(grid.unsqueeze(1))
+        evidence = (rates.log_prob(x) + weights.unsqueeze(-1)).logsumexp(0)
+        gain = conditional.log_prob(x) - evidence
+    error = gain.std().item() / math.sqrt(len(gain))
+    assert 0.3 * gain.mean().item() < low.low
+    assert low.low < gain.mean().item() + 4 * (error + low.standard_error)
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["bernoulli", "beta", "binomial", "categorical", "gamma", "laplace", "negativebinomial",
+     "normal", "poisson"],
+)  # fmt: skip
+def test_models_of_every_family_are_certified_through_their_plate(family):
+    options = {"total_count": 4} if family == "binomial" else {}
+    vae = IDVAE(5, 2, family, hidden_dims=[8], encoder_hidden_dims=[8], **options)
+    x = vae.likelihood.condition(torch.randn(4, 2)).sample()
+    assert certify(vae.model, x, num_samples=50).low > 0
 
 
 def model_of(likelihood, feed=lambda z: z, prior=None, wrap=lambda d: d, scale=1.0):

@@ -250,3 +250,49 @@ def test_joint_guides_are_refused():
     auto = AutoMultivariateNormal(model)
     with pytest.raises(ArgumentError, match="does not factorise over the data"):
         importance_log_likelihood(model, auto, X, num_samples=5)
+
+
+def test_guides_without_a_density_over_the_latents_are_refused():
+    from pyro.infer.autoguide import AutoDelta
+
+    with pytest.raises(ArgumentError, match="is a point at the sites"):
+        importance_log_likelihood(model, AutoDelta(model), X, num_samples=5)
+
+    def noisy(x):
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+            pyro.sample("z", dist.Normal(x / 2 + a, 0.7))
+
+    with pytest.raises(ArgumentError, match=r"auxiliary sites \['a'\]"):
+        importance_log_likelihood(model, noisy, X, num_samples=5)
+    found = importance_log_likelihood(model, AutoNormal(model), X, num_samples=5)
+    assert np.isfinite(found.log_likelihood).all()
+
+
+def test_one_row_and_another_plate_of_one():
+    def nested(x):
+        with pyro.plate("group", 1, dim=-2), pyro.plate("data", len(x), dim=-1):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def nested_guide(x):
+        with pyro.plate("group", 1, dim=-2), pyro.plate("data", len(x), dim=-1):
+            pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+
+    found = importance_log_likelihood(nested, nested_guide, X[:1], num_samples=20)
+    exact = dist.Normal(0.0, 2**0.5).log_prob(X[:1]).numpy()
+    np.testing.assert_allclose(found.log_likelihood, exact, atol=1e-5)
+
+
+def test_methods_of_a_module_are_run_in_evaluation_mode():
+    class Pair(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.drop = torch.nn.Dropout(0.5)
+
+        def guide(self, x):
+            guide(self.drop(x))
+
+    pair = Pair()
+    assert torch.equal(kl_to_prior(model, pair.guide, X), kl_to_prior(model, guide, X))
+    assert pair.training

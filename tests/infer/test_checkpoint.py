@@ -131,3 +131,31 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         save(path, small(1).model)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ["vae.pt"]
+
+
+class Tutorial(torch.nn.Module):
+    """A VAE in the style of Pyro's tutorial: methods as model and guide."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder, self.encoder = torch.nn.Linear(2, 4), torch.nn.Linear(4, 2)
+
+    def model(self, x):
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).expand([len(x), 2]).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.encoder(x), 1.0).to_event(1))
+
+
+def test_methods_and_registered_modules_come_back(tmp_path):
+    x = torch.randn(20, 4)
+    first, second = Tutorial(), Tutorial()
+    fit(first.model, first.guide, x, num_epochs=2, batch_size=5, progress=False)
+    path = save(tmp_path / "t.pt", first.model, first.guide, data=x)
+    load(path, second.model, second.guide, data=x)
+    assert same(first, second)

@@ -402,6 +402,17 @@ def test_two_likelihoods_in_one_model_keep_their_own_parameters():
     with pytest.raises(ArgumentError, match="two modules"):
         fit(model, lambda x: None, x, progress=False)
 
+    def named(x):
+        for name, likelihood in zip("ab", likelihoods, strict=True):
+            pyro.module(name, likelihood)
+        model(x)
+
+    before = [p.detach().clone() for p in likelihoods.parameters()]
+    result = fit(named, lambda x: None, x, num_epochs=2, progress=False)
+    assert all(not torch.equal(p, q) for p, q in zip(before, likelihoods.parameters(), strict=True))
+    # Each tensor once, whatever names it goes by: twice in an optimiser is two steps.
+    assert len({id(p) for p in result.parameters.values()}) == len(result.parameters)
+
     class Both(PyroModule):
         def __init__(self):
             super().__init__()
@@ -428,6 +439,41 @@ def test_a_guide_of_certain_rows_is_refused_for_minibatches():
     fit(vae.model, AutoNormal(vae.model), data(), num_epochs=1, progress=False)
 
 
+def test_what_is_wrong_with_the_data_is_not_blamed_on_the_guide():
+    vae = IDVAE(4, 2, "poisson", hidden_dims=[8], encoder_hidden_dims=[8])
+
+    def model(x):
+        return vae.model(x)  # hides the model's own check of its data
+
+    with pytest.raises(ValueError, match="support"):
+        fit(model, vae.guide, torch.full((20, 4), -0.5), batch_size=5, progress=False)
+
+
+def test_ordinary_programs_are_not_refused_for_minibatches():
+    vae = small()
+
+    def model(x):
+        pyro.deterministic("constant", torch.tensor(1.0))
+        return vae.model(x)
+
+    fit(model, vae.guide, data(), batch_size=20, num_epochs=1, progress=False)
+    fit(vae.model, vae.guide, data(3), batch_size=1, num_epochs=1, progress=False)
+    norm = torch.nn.BatchNorm1d(4)
+
+    def guide(x):
+        pyro.module("norm", norm)
+        return vae.guide(norm(x))
+
+    fit(vae.model, guide, data(), batch_size=2, num_epochs=1, progress=False)
+
+
+def test_module_local_parameters_are_refused_with_words():
+    with pyro.settings.context(module_local_params=True):
+        vae = small()
+        with pytest.raises(ArgumentError, match="module_local_params"):
+            fit(vae.model, vae.guide, data(), progress=False)
+
+
 def test_a_plate_of_the_batchs_size_is_not_taken_for_the_data():
     def model(x):
         with pyro.plate("features", 4, dim=-2):
@@ -438,6 +484,16 @@ def test_a_plate_of_the_batchs_size_is_not_taken_for_the_data():
     for size in (4, 5):
         with pytest.raises(ArgumentError, match="'m' is not in a plate"):
             fit(model, AutoNormal(model), torch.randn(20, 4), batch_size=size, progress=False)
+
+    def by_feature(x):
+        with pyro.plate("features", 4):
+            m = pyro.sample("m", dist.Normal(0.0, 1.0))
+            pyro.sample(
+                "x", dist.Normal(m.unsqueeze(-1).expand(4, len(x)), 1.0).to_event(1), obs=x.T
+            )
+
+    with pytest.raises(ArgumentError, match="is not in a plate"):
+        fit(by_feature, AutoNormal(by_feature), torch.randn(20, 4), batch_size=4, progress=False)
 
 
 def test_frozen_parameters_and_modes_are_left_alone():
