@@ -22,7 +22,7 @@ class Witness:
         z: one value, of shape ``(latent_dim,)``, in float64.
         other: the other.
         distance: Bhattacharyya distance of p(x|z) and p(x|z'), in nats.
-        ratio: √(8·distance) / |z − z'|: for Normal noise the stretch |f(z) − f(z')| / |z − z'| in
+        ratio: √(8·distance) / ‖z − z'‖: for Normal noise the stretch ‖f(z) − f(z')‖ / ‖z − z'‖ in
             units of the noise, and its counterpart for other families. Near 0: not identifiable.
     """
 

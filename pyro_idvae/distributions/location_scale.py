@@ -64,7 +64,7 @@ class NormalFamily(LocationScaleFamily):
         return dist.Normal(loc, scale)
 
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
-        """Return |η − η′|²/8."""
+        """Return ‖η − η′‖²/8."""
         return (eta - other).square().sum(-1) / 8
 
 
