@@ -2,12 +2,8 @@
 """Diagnostics of posterior collapse; units are nats throughout."""
 
 from pyro_idvae.diagnostics.certificate import Certificate, certify
-from pyro_idvae.diagnostics.metrics import (
-    ImportanceEstimate,
-    active_units,
-    importance_log_likelihood,
-    kl_to_prior,
-)
+from pyro_idvae.diagnostics.importance import ImportanceEstimate, importance_log_likelihood
+from pyro_idvae.diagnostics.metrics import active_units, kl_to_prior
 from pyro_idvae.diagnostics.witness import Witness, find_witness
 
 __all__ = [

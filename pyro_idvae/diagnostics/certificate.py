@@ -12,21 +12,21 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro import poutine
 from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.distributions import InjectiveLikelihood, Likelihood, NormalFamily
+from pyro_idvae.distributions import (
+    InjectiveLikelihood,
+    Likelihood,
+    NormalFamily,
+    information_window,
+)
 from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.infer.batches import as_arguments
-from pyro_idvae.infer.parameters import (
-    Program,
-    claim_parameters,
-    evaluating,
-    latent_sites,
-    observed_sites,
-)
+from pyro_idvae.infer.parameters import claim_parameters
+from pyro_idvae.infer.programs import Program, dry_run
+from pyro_idvae.infer.sites import latent_sites, observed_sites, unwrap_events
 
 PRIOR = "the prior is N(0, I)"
 FROM_MODEL = "x is drawn from the model: the average is over the model's own p(x), not over data"
@@ -124,53 +124,42 @@ def certify(model: Program | Likelihood, x: Any = None, *, num_samples: int = 10
     if isinstance(model, Likelihood):
         if x is not None:
             raise ArgumentError("x was given with a likelihood: pass the model with data")
-        return _of_likelihood(model, num_samples, None)
+        return _of_likelihood(model, num_samples, PRIOR)
     if x is None:
         raise ArgumentError("x=None: certify a model on its data, or pass its likelihood alone")
-    likelihood, z = _find_likelihood(model, x)
-    return _of_likelihood(likelihood, num_samples, z)
+    return _of_likelihood(_find_likelihood(model, x), num_samples, f"{PRIOR}, which was checked")
 
 
-def _of_likelihood(likelihood: Likelihood, num_samples: int, z: Tensor | None) -> Certificate:
+def _of_likelihood(likelihood: Likelihood, num_samples: int, prior: str) -> Certificate:
     if not isinstance(likelihood, InjectiveLikelihood):
         raise NoCertificateError(
             f"a {type(likelihood).__name__} is not identifiable: nothing keeps its network from "
             "ignoring z, so nothing is guaranteed; use an injective likelihood"
         )
     bounds = likelihood.lipschitz_bounds()
-    prior = PRIOR if z is None else f"{PRIOR}, which was checked"
-    common: dict[str, Any] = {
-        "family": likelihood.family.name,
-        "latent_dim": likelihood.latent_dim,
-        "lipschitz_bounds": bounds,
-    }
-    if isinstance(likelihood.family, NormalFamily):
+    certified = isinstance(likelihood.family, NormalFamily)
+    high: float | None = None
+    if certified:
         low, high = likelihood.information_bounds()
-        return Certificate(
-            kind="certificate",
-            low=low,
-            high=high,
-            low_per_coordinate=0.5 * math.log1p(bounds[0] ** 2),
-            standard_error=0.0,
-            num_samples=0,
-            assumptions=(prior, FROM_MODEL, EXACT),
-            **common,
-        )
-    if likelihood.covariates is not None:
-        raise NoCertificateError(
-            f"a {likelihood.family.name} likelihood with covariates carries another amount at each "
-            "value of them: certify it without"
-        )
-    low, error = _bhattacharyya_bound(likelihood, num_samples)
+        error = 0.0
+    else:
+        if likelihood.covariates is not None:
+            raise NoCertificateError(
+                f"a {likelihood.family.name} likelihood with covariates carries another amount at "
+                "each value of them: certify it without"
+            )
+        low, error = _bhattacharyya_bound(likelihood, num_samples)
     return Certificate(
-        kind="estimate",
+        kind="certificate" if certified else "estimate",
+        family=likelihood.family.name,
+        latent_dim=likelihood.latent_dim,
+        lipschitz_bounds=bounds,
         low=low,
-        high=None,
-        low_per_coordinate=None,
+        high=high,
+        low_per_coordinate=information_window(bounds, 1)[0] if certified else None,
         standard_error=error,
-        num_samples=num_samples,
+        num_samples=0 if certified else num_samples,
         assumptions=(prior, FROM_MODEL, EXACT),
-        **common,
     )
 
 
@@ -210,12 +199,12 @@ def _recorded_calls() -> Iterator[list[tuple[Likelihood, tuple[Any, ...], Any]]]
         handle.remove()
 
 
-def _find_likelihood(model: Program, x: Any) -> tuple[Likelihood, Tensor]:
-    """Return the likelihood between the one latent and the one observed site, and the latent."""
-    args, kwargs = as_arguments(x)
-    claim_parameters(model, None, args, kwargs)
-    with torch.no_grad(), evaluating(model), _recorded_calls() as calls:
-        trace = poutine.trace(model).get_trace(*args, **kwargs)
+def _find_likelihood(model: Program, x: Any) -> Likelihood:
+    """Return the likelihood between the one latent and the one observed site."""
+    arguments = as_arguments(x)
+    claim_parameters(model, None, arguments)
+    with _recorded_calls() as calls:
+        trace, _ = dry_run(model, None, arguments)
     latents, observed = latent_sites(trace), observed_sites(trace)
     if len(latents) != 1 or len(observed) != 1:
         raise NoCertificateError(
@@ -246,18 +235,12 @@ def _find_likelihood(model: Program, x: Any) -> tuple[Likelihood, Tensor]:
             f"the prior of the site {name!r} is not N(0, I): the window is proved for that prior "
             "only; standardise z and put the rest into the map"
         )
-    return likelihood, latent["value"]
-
-
-def _unwrap(distribution: Any) -> Any:
-    while isinstance(distribution, (dist.Independent, dist.ExpandedDistribution)):
-        distribution = distribution.base_dist
-    return distribution
+    return likelihood
 
 
 def _tensors(distribution: Any) -> dict[str, int]:
     """Return the addresses of a distribution's parameters by name."""
-    base = _unwrap(distribution)
+    base = unwrap_events(distribution)
     inner = getattr(base, "_dirichlet", base)  # where a Beta keeps them
     return {name: v.data_ptr() for name, v in vars(inner).items() if isinstance(v, Tensor)}
 
@@ -266,12 +249,12 @@ def _is_same(distribution: Any, other: Any) -> bool:
     """Tell whether two distributions are one, up to a plate's expansion: of the same tensors."""
     first, second = _tensors(distribution), _tensors(other)
     shared = set(first) & set(second)
-    same = type(_unwrap(distribution)) is type(_unwrap(other))
+    same = type(unwrap_events(distribution)) is type(unwrap_events(other))
     return same and bool(shared) and all(first[name] == second[name] for name in shared)
 
 
 def _is_standard_normal(distribution: Any) -> bool:
-    distribution = _unwrap(distribution)
+    distribution = unwrap_events(distribution)
     if isinstance(distribution, dist.MultivariateNormal):
         eye = torch.eye(distribution.event_shape[0]).to(distribution.scale_tril)
         standard = (distribution.scale_tril == eye).all()

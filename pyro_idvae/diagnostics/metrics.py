@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""First numbers to look at: KL to the prior by dimension, active units, held-out likelihood."""
+"""First numbers to look at: KL to the prior by dimension, active units."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from tqdm.auto import tqdm
 
 from pyro_idvae._checks import check_count, check_real
-from pyro_idvae.arviz_io import pareto_k
 from pyro_idvae.errors import ArgumentError, NoCertificateError
-from pyro_idvae.infer.batches import TensorBatches, as_arguments
-from pyro_idvae.infer.draws import Layout, guide_draws
-from pyro_idvae.infer.parameters import Program, latent_sites, run_pair
-from pyro_idvae.infer.plates import check_amortised
+from pyro_idvae.infer.batches import as_arguments
+from pyro_idvae.infer.draws import Layout
+from pyro_idvae.infer.programs import Program, dry_run
+from pyro_idvae.infer.sites import unwrap_masks
 
 
 def _site_name(layout: Layout, site: str | None) -> str:
@@ -31,22 +26,13 @@ def _site_name(layout: Layout, site: str | None) -> str:
     return site
 
 
-def _unwrap(distribution: Any) -> Any:
-    while isinstance(
-        distribution,
-        (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution),
-    ):
-        distribution = distribution.base_dist
-    return distribution
-
-
 def _normal_marginals(trace: Any, name: str) -> tuple[Tensor, Tensor] | None:
     """Return means and standard deviations of a site's coordinates if they are Normal."""
-    base = _unwrap(trace.nodes[name]["fn"])
+    base = unwrap_masks(trace.nodes[name]["fn"])
     helper = trace.nodes.get(f"{name}_unconstrained")
     if isinstance(base, dist.Delta) and helper is not None:
         # An AutoNormal guide: Normal on the unconstrained scale, which for real sites is the site.
-        base = _unwrap(helper["fn"])
+        base = unwrap_masks(helper["fn"])
     shape = trace.nodes[name]["value"].shape
     if isinstance(base, dist.Normal):
         return base.loc.expand(shape), base.scale.expand(shape)
@@ -61,15 +47,19 @@ def _marginals(layout: Layout, name: str) -> tuple[Any, Any, int]:
     A site whose parameters move when the other latents are drawn anew has conditionals, no
     marginals.
     """
-    args, kwargs = layout.arguments
-    found = []
-    for _ in range(2):
-        with torch.no_grad(), layout.running():
-            model_trace, guide_trace = run_pair(layout.model, layout.guide, args, kwargs)
-        found.append([_normal_marginals(trace, name) for trace in (guide_trace, model_trace)])
-    for first, second in zip(*found, strict=True):
-        same = first is None or all(
-            torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in zip(first, second, strict=True)
+    again = dry_run(layout.model, layout.guide, layout.arguments)
+    posterior, prior = (
+        _normal_marginals(trace, name) for trace in (layout.guide_trace, layout.trace)
+    )
+    redrawn = (_normal_marginals(trace, name) for trace in reversed(again))
+    for first, second in zip((posterior, prior), redrawn, strict=True):
+        same = (
+            first is None
+            or second is None
+            or all(
+                torch.allclose(a, b, rtol=1e-4, atol=1e-6)
+                for a, b in zip(first, second, strict=True)
+            )
         )
         if not same:
             raise NoCertificateError(
@@ -80,7 +70,6 @@ def _marginals(layout: Layout, name: str) -> tuple[Any, Any, int]:
     dim = layout.frame_dim(layout.trace.nodes[name])
     if dim is None:
         raise ArgumentError(f"the site {name!r} is not in the data plate: it is one for all rows")
-    posterior, prior = found[0]
     return posterior, prior, dim - len(layout.trace.nodes[name]["fn"].event_shape)
 
 
@@ -119,7 +108,7 @@ def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None =
     if posterior is None or prior is None or not _is_real(prior_fn.support):
         raise NoCertificateError(
             f"the KL of the site {name!r} has no closed form: guide and prior must both be Normal, "
-            f"and the prior is a {type(_unwrap(prior_fn)).__name__}, the guide "
+            f"and the prior is a {type(unwrap_masks(prior_fn)).__name__}, the guide "
             f"{'Normal' if posterior is not None else 'not Normal'}"
         )
     (loc, scale), (prior_loc, prior_scale) = posterior, prior
@@ -188,117 +177,3 @@ def active_units(
     draws = draws.movedim(dim, 1)
     noise = draws.var(0).mean(0) / num_samples
     return draws.mean(0).var(0) - noise > threshold
-
-
-def _check_density(layout: Layout) -> None:
-    """Raise unless the guide has a density over the model's latents and nothing else.
-
-    Autoguides have Delta sites computed from auxiliary ones, whose density they carry.
-    """
-    args, kwargs = layout.arguments
-    with torch.no_grad(), layout.running():
-        sites = latent_sites(run_pair(layout.model, layout.guide, args, kwargs)[1])
-    helpers = [name for name, site in sites.items() if site["infer"].get("is_auxiliary")]
-    points = [n for n in layout.latents if isinstance(_unwrap(sites[n]["fn"]), dist.Delta)]
-    if points and not helpers:
-        raise ArgumentError(
-            f"the guide is a point at the sites {points}: it has no density to weight draws by"
-        )
-    if helpers and len(points) < len(layout.latents):
-        raise ArgumentError(
-            f"the guide has the auxiliary sites {helpers}, which the model lacks: their density "
-            "would be counted on one side only"
-        )
-
-
-@dataclass(frozen=True)
-class ImportanceEstimate:
-    """Held-out log-likelihoods by importance sampling, in nats.
-
-    Attributes:
-        log_likelihood: estimate of log p(x) for each data point; biased downwards.
-        pareto_k: tail index of each data point's weights; above 0.7 its estimate is not reliable.
-        num_samples: draws from the guide.
-    """
-
-    log_likelihood: np.ndarray[Any, Any]
-    pareto_k: np.ndarray[Any, Any]
-    num_samples: int
-
-    @property
-    def mean(self) -> float:
-        """Mean over the data points."""
-        return float(self.log_likelihood.mean())
-
-    @property
-    def standard_error(self) -> float:
-        """Standard error of the mean over the data points."""
-        return float(self.log_likelihood.std(ddof=1) / math.sqrt(len(self.log_likelihood)))
-
-
-def importance_log_likelihood(
-    model: Program,
-    guide: Program,
-    data: Any,
-    *,
-    num_samples: int = 1000,
-    batch_size: int | None = None,
-    progress: bool = False,
-) -> ImportanceEstimate:
-    r"""Estimate log p(x) for each data point by importance sampling from the guide.
-
-    .. math:: \log\frac1S\sum_{s=1}^S \frac{p(x|z_s)\,p(z_s)}{q(z_s|x)},\qquad z_s \sim q(z|x)
-
-    The average over draws is taken inside the logarithm, data point by data point.
-
-    Args:
-        model: the model.
-        guide: its guide; it must factorise over the data plate.
-        data: a Tensor, or a tuple or dict of the model's arguments.
-        num_samples: draws S.
-        batch_size: rows at a time, to save memory; None for all. Needs an amortised guide.
-        progress: show a progress bar.
-
-    Returns:
-        An :class:`ImportanceEstimate`.
-
-    Raises:
-        ArgumentError: if the guide's density does not factorise over the data, or is over other
-            variables than the model's latents.
-
-    Example:
-        >>> import torch
-        >>> import pyro_idvae as idvae
-        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
-        >>> x = torch.randn(7, 5)
-        >>> estimate = idvae.importance_log_likelihood(vae.model, vae.guide, x, num_samples=50)
-        >>> estimate.log_likelihood.shape, estimate.pareto_k.shape
-        ((7,), (7,))
-
-    Reference:
-        Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016; Vehtari et
-        al., *Pareto Smoothed Importance Sampling*, JMLR 2024.
-    """
-    check_count("num_samples", num_samples, minimum=2)
-    batches = TensorBatches(as_arguments(data), batch_size)
-    if batches.batch_size < batches.num_rows:
-        check_amortised(model, guide, batches.arguments)
-    values, shapes = [], []
-    bar = tqdm(total=batches.num_rows, desc="importance sampling", disable=not progress)
-    for arguments in batches.batches(None):
-        layout = Layout(model, guide, arguments)
-        _check_density(layout)
-        weights = []
-        for _, log_q, likelihood, prior in guide_draws(layout, num_samples):
-            if log_q.dim() == 0 or any(v.dim() == 0 for v in [*likelihood.values()]):
-                raise ArgumentError(
-                    "the guide's density does not factorise over the data: importance weights per "
-                    "data point need every latent inside the data plate, in model and guide"
-                )
-            weights.append(torch.stack([*likelihood.values(), *prior.values(), -log_q]).sum(0))
-        log_weights = torch.stack(weights).double()
-        values.append(log_weights.logsumexp(0) - math.log(num_samples))
-        shapes.append(pareto_k(log_weights.mT.cpu().numpy()))
-        bar.update(layout.rows)
-    bar.close()
-    return ImportanceEstimate(torch.cat(values).cpu().numpy(), np.concatenate(shapes), num_samples)

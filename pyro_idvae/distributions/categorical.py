@@ -21,7 +21,22 @@ from pyro_idvae.transforms import Helmert, Injection
 HELMERT = Helmert()
 
 
-class CategoricalFamily(Family):
+class SimplexFamily(Family):
+    """Probabilities of V categories as V − 1 zero-sum logits, Helmert(η)."""
+
+    support = constraints.nonnegative_integer
+    factorised = False
+
+    def parameter_dim(self, data_dim: int) -> int:
+        """Return V − 1."""
+        return check_count("num_categories", data_dim, minimum=2) - 1
+
+    def flat_dim(self, parameter_dim: int) -> int:
+        """Return V."""
+        return parameter_dim + 1
+
+
+class CategoricalFamily(SimplexFamily):
     """x ~ Categorical(logits=Helmert(η)), with V − 1 parameters for V categories.
 
     Example:
@@ -32,8 +47,6 @@ class CategoricalFamily(Family):
     """
 
     name = "categorical"
-    support = constraints.nonnegative_integer
-    factorised = False
     integer_data = True
 
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
@@ -53,10 +66,6 @@ class CategoricalFamily(Family):
         """Return (): an observation is the number of a category."""
         return torch.Size([])
 
-    def parameter_dim(self, data_dim: int) -> int:
-        """Return V − 1."""
-        return check_count("num_categories", data_dim, minimum=2) - 1
-
     def check_support(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Check for whole numbers from 0 to V − 1."""
         return super().check_support(x, parameter_dim) & (x <= parameter_dim)
@@ -65,12 +74,8 @@ class CategoricalFamily(Family):
         """Return the one-hot code."""
         return nn.functional.one_hot(x.long(), parameter_dim + 1)
 
-    def flat_dim(self, parameter_dim: int) -> int:
-        """Return V."""
-        return parameter_dim + 1
 
-
-class MultinomialFamily(Family):
+class MultinomialFamily(SimplexFamily):
     """x ~ Multinomial(total_count, logits=Helmert(η)), with V − 1 parameters for V categories.
 
     Example:
@@ -81,8 +86,6 @@ class MultinomialFamily(Family):
     """
 
     name = "multinomial"
-    support = constraints.nonnegative_integer
-    factorised = False
 
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the multinomial for library sizes of shape ``batch``."""
@@ -105,10 +108,6 @@ class MultinomialFamily(Family):
         """Return (V,)."""
         return torch.Size([parameter_dim + 1])
 
-    def parameter_dim(self, data_dim: int) -> int:
-        """Return V − 1."""
-        return check_count("num_categories", data_dim, minimum=2) - 1
-
     def total_count_of(self, x: Tensor) -> Tensor | None:
         """Return the library sizes."""
         return x.sum(-1)
@@ -116,10 +115,6 @@ class MultinomialFamily(Family):
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return log(1 + counts)."""
         return x.log1p()
-
-    def flat_dim(self, parameter_dim: int) -> int:
-        """Return V."""
-        return parameter_dim + 1
 
 
 class InjectiveCategorical(InjectiveLikelihood):

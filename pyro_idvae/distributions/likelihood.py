@@ -86,11 +86,12 @@ class Likelihood(PyroModule):
                 "covariates were given to a likelihood built without them: pass "
                 "covariates=<module> to its constructor"
             )
-        distribution = self.family(eta, total_count)
+        family = self.family  # looked up once: each look-up registers it with Pyro
+        distribution = family(eta, total_count)
         if mask is not None:
             self._check_mask(mask, distribution.batch_shape)
             distribution = distribution.mask(mask)
-        return distribution.to_event(1) if self.family.factorised else distribution
+        return distribution.to_event(1) if family.factorised else distribution
 
     def condition(self, z: Tensor, covariates: Tensor | None = None, **options: Any) -> Any:
         """Return the distribution of x given z, as :meth:`forward` does."""

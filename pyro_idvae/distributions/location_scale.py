@@ -30,7 +30,8 @@ class LocationScaleFamily(Family):
         super().__init__()
         self.set_global("scale", scale, learn=learn_scale)
 
-    def _location_and_scale(self, eta: Tensor, total_count: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
+        """Return the noise's distribution at location scale·η."""
         self.refuse_total_count(total_count)
         scale = self.get_global("scale")
         if scale.dim() > 0 and scale.shape[-1] not in (1, eta.shape[-1]):
@@ -38,7 +39,11 @@ class LocationScaleFamily(Family):
                 f"scale has shape {tuple(scale.shape)} but there are {eta.shape[-1]} features: "
                 "pass one number, or one for each feature"
             )
-        return scale * eta, scale
+        return self._noise(scale * eta, scale)
+
+    def _noise(self, loc: Tensor, scale: Tensor) -> Any:
+        """Return the distribution of this location and scale."""
+        raise NotImplementedError
 
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Divide by the scale, leaving its own training to the likelihood."""
@@ -58,9 +63,7 @@ class NormalFamily(LocationScaleFamily):
 
     name = "normal"
 
-    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
-        """Return Normal(scale·η, scale)."""
-        loc, scale = self._location_and_scale(eta, total_count)
+    def _noise(self, loc: Tensor, scale: Tensor) -> Any:
         return dist.Normal(loc, scale)
 
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
@@ -80,9 +83,7 @@ class LaplaceFamily(LocationScaleFamily):
 
     name = "laplace"
 
-    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
-        """Return Laplace(scale·η, scale)."""
-        loc, scale = self._location_and_scale(eta, total_count)
+    def _noise(self, loc: Tensor, scale: Tensor) -> Any:
         return dist.Laplace(loc, scale)
 
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
@@ -120,9 +121,7 @@ class StudentTFamily(LocationScaleFamily):
         super().__init__(scale, learn_scale=learn_scale)
         self.set_global("df", df, learn=learn_df)
 
-    def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
-        """Return StudentT(df, scale·η, scale)."""
-        loc, scale = self._location_and_scale(eta, total_count)
+    def _noise(self, loc: Tensor, scale: Tensor) -> Any:
         return dist.StudentT(self.get_global("df"), loc, scale)
 
 

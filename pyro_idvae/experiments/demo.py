@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 from pyro_idvae.arviz_io import groups_of, save_netcdf
 from pyro_idvae.datasets import MAX_INK, digits
 from pyro_idvae.diagnostics import kl_to_prior
-from pyro_idvae.experiments.images import Row, evaluate, make_idvae, make_vae, train
+from pyro_idvae.experiments.images import Row, evaluate, make_idvae, make_vae, train, write_rows
 from pyro_idvae.infer import FitResult, from_guide, mcmc
 from pyro_idvae.models import VAE
 from pyro_idvae.plots import plot_losses, plot_prior_posterior
@@ -60,10 +59,7 @@ def run(out: Path, *, seed: int = 0, num_epochs: int = 150, num_draws: int = 250
     print()
     print(format_rows(rows))
     print()
-    with (out / "summary.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0].as_dict()))
-        writer.writeheader()
-        writer.writerows(row.as_dict() for row in rows)
+    write_rows(rows, out / "summary.csv")
     chosen = data.test[:NUM_SAMPLED]
     labels = [f"digit {int(label)}" for label in data.test_labels[:NUM_SAMPLED]]
     identifiable = models["IDVAE"]

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from pyro_idvae.datasets import digits
-from pyro_idvae.experiments.images import Row, evaluate, make_idvae, make_vae, train
+from pyro_idvae.experiments.images import Row, evaluate, make_idvae, make_vae, train, write_rows
 from pyro_idvae.models import VAE
 
 LEARNING_RATES = (1e-3, 2e-3, 4e-3)
@@ -86,10 +86,7 @@ def run(
         writer = csv.writer(file)
         writer.writerow(["model", "learning_rate", "validation_loss"])
         writer.writerows(tuning)
-    with (out / "digits.csv").open("w", newline="") as file:
-        dict_writer = csv.DictWriter(file, fieldnames=list(rows[0].as_dict()))
-        dict_writer.writeheader()
-        dict_writer.writerows(row.as_dict() for row in rows)
+    write_rows(rows, out / "digits.csv")
     print(table(rows))
     _plot(rows, out / "digits.png")
     return rows

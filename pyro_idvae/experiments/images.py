@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import csv
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import torch
 from pyro.infer import TraceMeanField_ELBO
@@ -41,9 +42,13 @@ class Row:
     active_units: int
     min_nats: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields by name."""
-        return asdict(self)
+
+def write_rows(rows: list[Row], path: Path) -> None:
+    """Write a table as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Row)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
 
 
 def make_vae(seed: int) -> VAE:

@@ -111,7 +111,6 @@ class LoaderBatches:
         self.num_rows = len(dataset)
         if self.num_rows == 0:
             raise DataError("data has 0 rows: there is nothing to fit")
-        self.batch_size = loader.batch_size or self.num_rows
 
     def batches(self, generator: torch.Generator | None) -> Iterator[Arguments]:
         """Yield the loader's batches."""
@@ -134,8 +133,6 @@ Batches = TensorBatches | LoaderBatches
 
 def make_batches(data: Any, batch_size: int | None) -> Batches:
     """Return batches of a Tensor, tuple, dict, ``Dataset`` or ``DataLoader``."""
-    if isinstance(data, (TensorBatches, LoaderBatches)):
-        return data
     if isinstance(data, DataLoader):
         return LoaderBatches(data)
     if isinstance(data, TensorDataset):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pyro_idvae.errors import ArgumentError, CheckpointError
 from pyro_idvae.infer.batches import as_arguments
-from pyro_idvae.infer.parameters import Program, claim_parameters
+from pyro_idvae.infer.parameters import claim_parameters
+from pyro_idvae.infer.programs import Program, modules_of
 
 FORMAT = 1
 
@@ -81,10 +82,8 @@ def _statements(model: Program, guide: Program | None, data: Any) -> dict[str, T
                 "that its parameters are known"
             )
         return {}
-    args, kwargs = as_arguments(data)
-    claimed = claim_parameters(model, guide, args, kwargs)
-    modules = [p for p in _programs(model, guide).values() if isinstance(p, nn.Module)]
-    owned = {id(parameter) for module in modules for parameter in module.parameters()}
+    claimed = claim_parameters(model, guide, as_arguments(data)).parameters
+    owned = {id(p) for module in modules_of(model, guide) for p in module.parameters()}
     return {name: value.detach() for name, value in claimed.items() if id(value) not in owned}
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from pyro_idvae.arviz_io import Variable, to_arviz
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.infer.batches import as_arguments
 from pyro_idvae.infer.draws import Draw, Layout, guide_draws, stack
-from pyro_idvae.infer.parameters import Program
+from pyro_idvae.infer.programs import Program
 
 Groups = dict[str, dict[str, Variable]]
 
@@ -41,11 +41,12 @@ def _prior_groups(layout: Layout, num_samples: int) -> Groups:
         for _ in range(num_samples):
             draws.append(layout.draw_prior())
             scores.append(layout.score(draws[-1])[0])
-    values = {name: v.unsqueeze(0) for name, v in stack(draws).items()}
-    likelihood = {f"log_likelihood_{n}": v.unsqueeze(0) for n, v in stack(scores).items()}
+    shape = (1, num_samples)
+    likelihood = _unflatten(stack(scores), shape)
+    named = {f"log_likelihood_{name}": value for name, value in likelihood.items()}
     return {
-        "prior": _variables(layout, values),
-        "sample_stats_prior": _densities(layout, likelihood),
+        "prior": _variables(layout, _unflatten(stack(draws), shape)),
+        "sample_stats_prior": _densities(layout, named),
     }
 
 
@@ -58,31 +59,46 @@ def _observed(layout: Layout) -> dict[str, Variable]:
 
 
 def _predictive(layout: Layout, draws: Draw) -> dict[str, Variable]:
-    chains, num_samples = next(iter(draws.values())).shape[:2]
     with torch.no_grad(), layout.running():
-        new = [
-            layout.predict({name: value[c, s] for name, value in draws.items()})
-            for c in range(chains)
-            for s in range(num_samples)
-        ]
-    values = {n: v.reshape(chains, num_samples, *v.shape[1:]) for n, v in stack(new).items()}
-    return _variables(layout, values)
+        new = [layout.predict(draw) for draw in _each(draws)]
+    return _variables(layout, _unflatten(stack(new), _shape(draws)))
 
 
-def _assemble(
+def assemble(
     layout: Layout,
-    groups: Groups,
     draws: Draw,
+    scores: Sequence[tuple[Draw, Draw]],
+    stats: Mapping[str, Tensor],
     *,
-    num_prior: int,
-    predictive: bool,
+    num_prior_samples: int | None,
+    posterior_predictive: bool,
     coords: Mapping[str, Sequence[Any]] | None,
-    attrs: Mapping[str, Any],
+    inference_method: str,
 ) -> Any:
-    groups = {"posterior": _variables(layout, draws), **groups}
-    groups |= _prior_groups(layout, check_count("num_prior_samples", num_prior))
-    groups["observed_data"] = _observed(layout)
-    if predictive:
+    """Return ArviZ data of posterior draws; the groups of :func:`from_guide`.
+
+    Args:
+        layout: where the data plate is.
+        draws: latents, of shape ``(chain, draw) + site shape``.
+        scores: what ``layout.score`` says of each draw, chain by chain.
+        stats: statistics, of shape ``(chain, draw)`` or ``(chain, draw, data)``.
+        num_prior_samples: draws from the prior; as many as draws in a chain if None.
+        posterior_predictive: whether to draw new observations.
+        coords: labels of dimensions.
+        inference_method: written to the attributes.
+    """
+    shape = _shape(draws)
+    likelihood, prior = (_unflatten(stack(list(part)), shape) for part in zip(*scores, strict=True))
+    num_prior = shape[1] if num_prior_samples is None else num_prior_samples
+    groups: Groups = {
+        "posterior": _variables(layout, draws),
+        "log_likelihood": _densities(layout, likelihood),
+        "log_prior": _densities(layout, prior),
+        "sample_stats": _densities(layout, stats),
+        **_prior_groups(layout, check_count("num_prior_samples", num_prior)),
+        "observed_data": _observed(layout),
+    }
+    if posterior_predictive:
         groups["posterior_predictive"] = _predictive(layout, draws)
     labels = coords or {}
     dim = layout.data_dim
@@ -90,8 +106,18 @@ def _assemble(
         raise ShapeError(
             f"coords[{dim!r}] has {len(labels[dim])} labels but data has {layout.rows} rows"
         )
-    library = {"inference_library": "pyro", "inference_library_version": pyro.__version__}
-    return to_arviz(groups, coords=coords, attrs={**library, **attrs})
+    attrs = {
+        "inference_library": "pyro",
+        "inference_library_version": pyro.__version__,
+        "inference_method": inference_method,
+    }
+    return to_arviz(groups, coords=coords, attrs=attrs)
+
+
+def score_draws(layout: Layout, draws: Draw) -> list[tuple[Draw, Draw]]:
+    """Return what ``layout.score`` says of each draw, chain by chain."""
+    with torch.no_grad(), layout.running():
+        return [layout.score(draw) for draw in _each(draws)]
 
 
 def from_guide(
@@ -138,23 +164,16 @@ def from_guide(
     """
     check_count("num_samples", num_samples)
     layout = Layout(model, guide, as_arguments(data))
-    values, log_q, likelihood, prior = (
-        list(column) for column in zip(*guide_draws(layout, num_samples), strict=True)
-    )
-    draws = {name: v.unsqueeze(0) for name, v in stack(values).items()}
-    groups: Groups = {
-        "log_likelihood": _densities(layout, _unflatten(stack(likelihood), (1, num_samples))),
-        "log_prior": _densities(layout, _unflatten(stack(prior), (1, num_samples))),
-        "sample_stats": _densities(layout, {"log_q": torch.stack(log_q).unsqueeze(0)}),
-    }
-    return _assemble(
+    values, log_q, *scores = zip(*guide_draws(layout, num_samples), strict=True)
+    return assemble(
         layout,
-        groups,
-        draws,
-        num_prior=num_samples if num_prior_samples is None else num_prior_samples,
-        predictive=posterior_predictive,
+        _unflatten(stack(list(values)), (1, num_samples)),
+        list(zip(*scores, strict=True)),
+        {"log_q": torch.stack(log_q).unsqueeze(0)},
+        num_prior_samples=num_prior_samples,
+        posterior_predictive=posterior_predictive,
         coords=coords,
-        attrs={"inference_method": "svi"},
+        inference_method="svi",
     )
 
 
@@ -202,8 +221,7 @@ def from_mcmc(
     stats = dict(sample_stats or {})
     if not isinstance(samples, Mapping):
         draws = samples.get_samples(group_by_chain=True)
-        shape = next(iter(draws.values())).shape[:2]
-        stats.setdefault("diverging", _divergences(samples, shape))
+        stats.setdefault("diverging", _divergences(samples, _shape(draws)))
     else:
         draws = dict(samples)
     layout = Layout(model, None, as_arguments(data))
@@ -218,29 +236,28 @@ def from_mcmc(
                 f"samples[{name!r}] has shape {tuple(value.shape)}: expected (chain, draw) + "
                 f"{tuple(wanted)}"
             )
-    chains, num_samples = next(iter(draws.values())).shape[:2]
-    likelihood, prior = [], []
-    with torch.no_grad(), layout.running():
-        for c in range(chains):
-            for s in range(num_samples):
-                scores = layout.score({name: value[c, s] for name, value in draws.items()})
-                likelihood.append(scores[0])
-                prior.append(scores[1])
-    shape = (chains, num_samples)
-    groups: Groups = {
-        "log_likelihood": _densities(layout, _unflatten(stack(likelihood), shape)),
-        "log_prior": _densities(layout, _unflatten(stack(prior), shape)),
-        "sample_stats": _densities(layout, stats),
-    }
-    return _assemble(
+    return assemble(
         layout,
-        groups,
         draws,
-        num_prior=num_samples if num_prior_samples is None else num_prior_samples,
-        predictive=posterior_predictive,
+        score_draws(layout, draws),
+        stats,
+        num_prior_samples=num_prior_samples,
+        posterior_predictive=posterior_predictive,
         coords=coords,
-        attrs={"inference_method": inference_method},
+        inference_method=inference_method,
     )
+
+
+def _shape(draws: Draw) -> tuple[int, int]:
+    """Return the numbers of chains and of draws in each."""
+    chains, num_samples = next(iter(draws.values())).shape[:2]
+    return chains, num_samples
+
+
+def _each(draws: Draw) -> Iterator[Draw]:
+    """Yield one draw after the other, chain by chain."""
+    for index in np.ndindex(*_shape(draws)):
+        yield {name: value[index] for name, value in draws.items()}
 
 
 def _unflatten(draws: Draw, shape: tuple[int, int]) -> Draw:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from itertools import count
 from typing import Any
 
 import pyro
@@ -15,16 +16,10 @@ from torch import Tensor
 
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import Arguments, row_count
-from pyro_idvae.infer.parameters import (
-    Program,
-    check_sites,
-    claim_parameters,
-    evaluating,
-    latent_sites,
-    observed_sites,
-    run_pair,
-)
+from pyro_idvae.infer.parameters import claim_parameters
 from pyro_idvae.infer.plates import find_data_plate, subsampled_size
+from pyro_idvae.infer.programs import Program, evaluating
+from pyro_idvae.infer.sites import check_sites, latent_sites, observed_sites
 
 Draw = dict[str, Tensor]
 """One value for each latent site."""
@@ -41,10 +36,7 @@ class Layout:
 
     def __init__(self, model: Program, guide: Program | None, arguments: Arguments) -> None:
         self.model, self.guide, self.arguments = model, guide, arguments
-        args, kwargs = arguments
-        claim_parameters(model, guide, args, kwargs)
-        with torch.no_grad(), evaluating(model, guide):
-            trace, guide_trace = run_pair(model, guide, args, kwargs)
+        _, trace, guide_trace = claim_parameters(model, guide, arguments)
         if guide is not None:
             check_sites(trace, guide_trace)
         latents = latent_sites(trace)
@@ -59,7 +51,7 @@ class Layout:
                 "the model subsamples a plate: its draws would be scored on other rows. Give it a "
                 "plate of the size of its data, and pass the data you want"
             )
-        self.trace = trace
+        self.trace, self.guide_trace = trace, guide_trace
         self.latents = list(latents)
         self.observed = list(observed_sites(trace))
         self.rows = row_count(arguments)
@@ -86,22 +78,21 @@ class Layout:
         dim = self.frame_dim(site)
         if dim is None:
             return log_prob.sum()
-        log_prob = log_prob.movedim(dim, -1) if dim != -1 else log_prob
+        log_prob = log_prob.movedim(dim, -1)
         summed = log_prob.reshape(-1, log_prob.shape[-1]).sum(0)
         return summed.expand(self.rows)
 
     def dims(self, name: str) -> tuple[str, ...]:
         """Return the names of the dimensions of a site's value."""
         site = self.trace.nodes[name]
-        names = [f"{name}_dim_{i}" for i in range(site["value"].dim())]
+        size = site["value"].dim()
         dim = self.frame_dim(site)
-        if dim is not None:
-            position = dim - len(site["fn"].event_shape)
-            if -position <= len(names):
-                names[position] = self.data_dim
+        place = None if dim is None else size + dim - len(site["fn"].event_shape)
         # What is not the plate is numbered from 0, as ArviZ does.
-        others = iter(range(len(names)))
-        return tuple(n if n == self.data_dim else f"{name}_dim_{next(others)}" for n in names)
+        others = count()
+        return tuple(
+            self.data_dim if i == place else f"{name}_dim_{next(others)}" for i in range(size)
+        )
 
     def score(self, draw: Draw) -> tuple[Draw, Draw]:
         """Return log p(x|z) by observed site and log p(z) by latent site, both per row."""

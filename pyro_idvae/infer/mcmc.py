@@ -14,9 +14,9 @@ from torch import Tensor
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import TensorBatches, as_arguments, check_batches
-from pyro_idvae.infer.convert import from_mcmc
+from pyro_idvae.infer.convert import assemble, score_draws
 from pyro_idvae.infer.draws import Layout, stack
-from pyro_idvae.infer.parameters import Program, evaluating, frozen
+from pyro_idvae.infer.programs import Program, evaluating, frozen
 
 
 class _Recording:
@@ -157,11 +157,12 @@ def mcmc(
             ("step_size", torch.tensor(recorded.step_size)),
         ):
             stats.setdefault(name, []).append(values)
-    return from_mcmc(
-        stack(chains),
-        model,
-        data,
-        sample_stats={name: torch.stack(values) for name, values in stats.items()},
+    draws = stack(chains)
+    return assemble(
+        layout,
+        draws,
+        score_draws(layout, draws),
+        {name: torch.stack(values) for name, values in stats.items()},
         num_prior_samples=num_prior_samples,
         posterior_predictive=posterior_predictive,
         coords=coords,

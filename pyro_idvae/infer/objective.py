@@ -11,7 +11,8 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from pyro_idvae.infer.batches import Arguments
-from pyro_idvae.infer.parameters import Program, latent_sites, observed_sites, run_pair
+from pyro_idvae.infer.programs import Program, run_pair
+from pyro_idvae.infer.sites import latent_sites, observed_sites
 
 
 class LatentScale(Messenger):
@@ -31,18 +32,12 @@ def kl_weight(program: Program, weight: float) -> Program:
     return program if weight == 1.0 else LatentScale(weight)(program)
 
 
-def forked_rng(devices: list[int]) -> Any:
-    """Return a context that gives the random states of CPU and these GPUs back at its end."""
-    return torch.random.fork_rng(devices=devices)
-
-
 def sampled_kl(
     model: Program, guide: Program, arguments: Arguments, divisor: int, devices: list[int]
 ) -> float:
     """Return log q − log p of the latents per data point, from one draw of a batch."""
-    args, kwargs = arguments
-    with torch.no_grad(), forked_rng(devices):
-        model_trace, guide_trace = run_pair(model, guide, args, kwargs)
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        model_trace, guide_trace = run_pair(model, guide, arguments)
         names = set(latent_sites(guide_trace)) & set(latent_sites(model_trace))
         log_p = model_trace.log_prob_sum(lambda name, site: name in names)
         log_q = guide_trace.log_prob_sum()
@@ -51,10 +46,9 @@ def sampled_kl(
 
 def non_finite_sites(model: Program, guide: Program, arguments: Arguments) -> list[str]:
     """Return the names of the sites whose value or log density is not finite."""
-    args, kwargs = arguments
     bad: list[str] = []
     with torch.no_grad(), pyro.validation_enabled(False):
-        model_trace, guide_trace = run_pair(model, guide, args, kwargs)
+        model_trace, guide_trace = run_pair(model, guide, arguments)
         for trace, select in ((guide_trace, latent_sites), (model_trace, _scored_sites)):
             for name, site in select(trace).items():
                 log_prob = site["fn"].log_prob(site["value"])

@@ -3,38 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
-import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
-from pyro_idvae.errors import ArgumentError, SiteMismatchError
-
-Program = Callable[..., Any]
-"""A Pyro model or guide: any callable."""
-
-
-def run_pair(
-    model: Program, guide: Program | None, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[Any, Any]:
-    """Run the guide, then the model on the guide's draws; return both traces."""
-    if guide is None:
-        return poutine.trace(model).get_trace(*args, **kwargs), None
-    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    replayed = poutine.replay(model, trace=guide_trace)
-    return poutine.trace(replayed).get_trace(*args, **kwargs), guide_trace
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.infer.batches import Arguments
+from pyro_idvae.infer.programs import Program, evaluating, modules_of, run_pair
 
 
-def claim_parameters(
-    model: Program, guide: Program | None, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> dict[str, Tensor]:
-    """Return the unconstrained parameters of the pair by their names in the parameter store.
+class Claim(NamedTuple):
+    """What :func:`claim_parameters` found."""
+
+    parameters: dict[str, Tensor]
+    """The unconstrained parameters by their names in Pyro's parameter store."""
+    model_trace: Any
+    """A run of the model with them."""
+    guide_trace: Any
+    """The run of the guide that the model's was replayed on; None without a guide."""
+
+
+def claim_parameters(model: Program, guide: Program | None, arguments: Arguments) -> Claim:
+    """Make the names of a pair's parameters its own, and return them with a run of both.
 
     A module owns its parameters: entries of the global store that another module left under the
     same names would keep this one from ever being trained, so they are removed. Bare ``pyro.param``
@@ -43,21 +37,28 @@ def claim_parameters(
     store = pyro.get_param_store()
     with torch.no_grad(), poutine.block(), evaluating(model, guide):
         with store.scope() as fresh, _Owners(model, guide):
-            run_pair(model, guide, args, kwargs)
+            run_pair(model, guide, arguments)
         for name, own in fresh["params"].items():
             if isinstance(own, nn.Parameter) and name in store and store._params[name] is not own:
                 del store[name]
-        with poutine.trace(param_only=True) as capture:
-            run_pair(model, guide, args, kwargs)
-    names = [name for name, node in capture.trace.nodes.items() if node["type"] == "param"]
+        traces = run_pair(model, guide, arguments)
+    names = {
+        name: None
+        for trace in reversed(traces)
+        if trace is not None
+        for name, node in trace.nodes.items()
+        if node["type"] == "param"
+    }
     if any(name not in store for name in names):
         raise ArgumentError(
             "parameters are not in Pyro's store: pyro.settings.set(module_local_params=True) is "
             "not supported here; set it to False"
         )
-    # A module registered twice has each tensor under two names: one of them is enough.
-    tensors = {id(store._params[name]): name for name in reversed(names)}
-    return {name: store._params[name] for name in names if tensors[id(store._params[name])] == name}
+    # A module registered twice has each tensor under two names: the first of them is enough.
+    firsts: dict[int, str] = {}
+    for name in names:
+        firsts.setdefault(id(store._params[name]), name)
+    return Claim({name: store._params[name] for name in firsts.values()}, *traces)
 
 
 class _Owners(Messenger):
@@ -67,7 +68,7 @@ class _Owners(Messenger):
         super().__init__()
         self.owners: dict[str, Tensor] = {}
         self.names: dict[int, list[str]] = {}
-        self.modules = [program for program in programs if isinstance(program, nn.Module)]
+        self.modules = modules_of(*programs)
         self.own = [{n: id(p) for n, p in m.named_parameters()} for m in self.modules]
 
     def _pyro_post_param(self, msg: Any) -> None:
@@ -96,87 +97,3 @@ class _Owners(Messenger):
             "of them only. Make them attributes of different names of one PyroModule, or register "
             "them by pyro.module with different names"
         )
-
-
-def latent_sites(trace: Any) -> dict[str, Any]:
-    """Return the unobserved sample sites of a trace, subsampling left out."""
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"] and not is_subsampling(site)
-    }
-
-
-def observed_sites(trace: Any) -> dict[str, Any]:
-    """Return the observed sample sites of a trace; deterministic and factor sites left out."""
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample"
-        and site["is_observed"]
-        and not is_subsampling(site)
-        and not site["infer"].get("_deterministic", False)
-        and not isinstance(site["fn"], dist.Unit)
-    }
-
-
-def is_subsampling(site: Mapping[str, Any]) -> bool:
-    """Tell whether a site is the index of a subsampled plate."""
-    return type(site["fn"]).__name__ == "_Subsample"
-
-
-def check_sites(model_trace: Any, guide_trace: Any) -> None:
-    """Raise unless the guide has exactly the model's latent sites.
-
-    Discrete sites that are to be enumerated need none, and auxiliary guide sites are free.
-    """
-    wanted = {
-        name
-        for name, site in latent_sites(model_trace).items()
-        if not site["infer"].get("enumerate")
-    }
-    enumerated = set(latent_sites(model_trace)) - wanted
-    found = {
-        name
-        for name, site in latent_sites(guide_trace).items()
-        if not site["infer"].get("is_auxiliary")
-    }
-    missing, extra = sorted(wanted - found), sorted(found - wanted - enumerated)
-    if missing or extra:
-        raise SiteMismatchError(
-            f"the guide has the latent sites {sorted(found)} but the model has {sorted(wanted)}: "
-            + (f"the guide lacks {missing}" if missing else "")
-            + (" and " if missing and extra else "")
-            + (f"the model lacks {extra}" if extra else "")
-            + "; give both the same names, or mark helpers with infer={'is_auxiliary': True}"
-        )
-
-
-@contextmanager
-def evaluating(*programs: Any) -> Iterator[None]:
-    """Put modules in evaluation mode; each of their parts gets its own mode back."""
-    # Pyro's own examples pass methods of a module as model and guide.
-    holders = [getattr(program, "__self__", program) for program in programs]
-    modules = [holder for holder in holders if isinstance(holder, nn.Module)]
-    modes = [(part, part.training) for module in modules for part in module.modules()]
-    try:
-        for module in modules:
-            module.eval()
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-@contextmanager
-def frozen(program: Program) -> Iterator[None]:
-    """Hold a module's parameters constant, for sampling latents."""
-    parameters = program.parameters() if isinstance(program, nn.Module) else []
-    wanted = [parameter for parameter in parameters if parameter.requires_grad]
-    try:
-        for parameter in wanted:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)

@@ -10,14 +10,8 @@ from pyro import poutine
 
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import Arguments, row_count, take_rows
-from pyro_idvae.infer.parameters import (
-    Program,
-    evaluating,
-    is_subsampling,
-    latent_sites,
-    observed_sites,
-    run_pair,
-)
+from pyro_idvae.infer.programs import Program, dry_run
+from pyro_idvae.infer.sites import is_subsampling, latent_sites, observed_sites
 
 
 def frame_sizes(trace: Any) -> dict[str, int]:
@@ -48,12 +42,11 @@ def find_data_plate(model: Program, arguments: Arguments, trace: Any) -> str | N
     names = [name for name, size in frame_sizes(trace).items() if size == rows]
     if not names:
         return None
-    args, kwargs = one_row_more(arguments)
     try:
-        with torch.no_grad(), poutine.block(), evaluating(model):
-            grown_trace = run_pair(model, None, args, kwargs)[0]
-            grown_trace.compute_log_prob()
-            more = frame_sizes(grown_trace)
+        with poutine.block():
+            grown_trace, _ = dry_run(model, None, one_row_more(arguments))
+        grown_trace.compute_log_prob()
+        more = frame_sizes(grown_trace)
     except (RuntimeError, ValueError, IndexError):
         more = {}
     grown = [name for name in names if more.get(name) == rows + 1]
@@ -112,16 +105,15 @@ def check_minibatch(
 
 def check_amortised(model: Program, guide: Program, arguments: Arguments) -> None:
     """Raise if the guide's latents belong to certain rows: it must run on one row more as well."""
-    with torch.no_grad(), evaluating(model, guide):
-        # What is wrong with these rows themselves is to be said by its own error.
-        run_pair(model, guide, *arguments)[0].compute_log_prob()
-        problem: Exception | None = None
-        try:
-            trace, _ = run_pair(model, guide, *one_row_more(arguments))
-            trace.compute_log_prob()
-            fits = all(_fits(site) for site in latent_sites(trace).values())
-        except (RuntimeError, ValueError, IndexError) as error:
-            problem, fits = error, False
+    # What is wrong with these rows themselves is to be said by its own error.
+    dry_run(model, guide, arguments)[0].compute_log_prob()
+    problem: Exception | None = None
+    try:
+        trace, _ = dry_run(model, guide, one_row_more(arguments))
+        trace.compute_log_prob()
+        fits = all(_fits(site) for site in latent_sites(trace).values())
+    except (RuntimeError, ValueError, IndexError) as error:
+        problem, fits = error, False
     if not fits:
         rows = row_count(arguments)
         raise ArgumentError(

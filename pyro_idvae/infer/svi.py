@@ -13,21 +13,16 @@ import pyro
 import torch
 from pyro.infer import Trace_ELBO
 from pyro.optim import PyroOptim
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import Batches, check_batches, row_count, split_data
-from pyro_idvae.infer.objective import forked_rng
-from pyro_idvae.infer.parameters import (
-    Program,
-    check_sites,
-    claim_parameters,
-    evaluating,
-    run_pair,
-)
+from pyro_idvae.infer.parameters import claim_parameters
 from pyro_idvae.infer.plates import check_amortised, check_minibatch, subsampled_size
+from pyro_idvae.infer.programs import Program, evaluating, modules_of
+from pyro_idvae.infer.sites import check_sites
 from pyro_idvae.infer.trainer import FitResult, Snapshot, Trainer
 
 OptimizerFactory = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
@@ -118,26 +113,24 @@ def fit(
     _check_options(num_epochs, kl_warmup, max_grad_norm, patience, validation)
     base_seed = 0 if seed is None else check_count("seed", seed, minimum=0)
     train, held_out = split_data(data, batch_size, validation, base_seed)
-    like = next((p for m in _modules(model, guide) for p in m.parameters()), None)
+    like = next((p for m in modules_of(model, guide) for p in m.parameters()), None)
     for batches in (train, held_out):
         if batches is not None:
             check_batches(model, batches, like)
-    args, kwargs = train.first()
+    first = train.first()
     if seed is not None:
         pyro.set_rng_seed(seed)
-    held_fixed = [p for m in _modules(model, guide) for p in m.parameters() if not p.requires_grad]
-    # First of all: a run before this would take another model's values for this one's names.
-    parameters = claim_parameters(model, guide, args, kwargs)
+    own = [p for m in modules_of(model, guide) for p in m.parameters()]
+    held_fixed = [p for p in own if not p.requires_grad]
+    parameters, model_trace, guide_trace = claim_parameters(model, guide, first)
     for fixed in held_fixed:
         fixed.requires_grad_(False)  # Pyro's store makes what it holds trainable
-    with torch.no_grad(), evaluating(model, guide):
-        model_trace, guide_trace = run_pair(model, guide, args, kwargs)
     check_sites(model_trace, guide_trace)
     full_size = subsampled_size(model_trace)
-    if row_count((args, kwargs)) < train.num_rows and full_size is None:
-        check_minibatch(model, guide, (args, kwargs), model_trace, train.num_rows)
+    if row_count(first) < train.num_rows and full_size is None:
+        check_minibatch(model, guide, first, model_trace, train.num_rows)
     elif held_out is not None and full_size is None:
-        check_amortised(model, guide, (args, kwargs))
+        check_amortised(model, guide, first)
     result = resume or FitResult()
     result.parameters = {name: p for name, p in parameters.items() if p.requires_grad}
     result.stopped_early = False
@@ -187,10 +180,6 @@ def _check_options(
         check_count("patience", patience)
         if validation is None:
             raise ArgumentError("patience needs validation: pass a share such as validation=0.1")
-
-
-def _modules(*programs: Any) -> list[nn.Module]:
-    return [program for program in programs if isinstance(program, nn.Module)]
 
 
 def _check_resume(result: FitResult, optimizer: Any) -> None:
@@ -265,7 +254,8 @@ def _run(
 def _validate(trainer: Trainer, batches: Batches, seed: int) -> float:
     """Return the validation loss on the same random numbers in each epoch."""
     total, rows = 0.0, 0
-    with forked_rng(trainer.devices), evaluating(trainer.model, trainer.guide):
+    devices = trainer.devices
+    with torch.random.fork_rng(devices=devices), evaluating(trainer.model, trainer.guide):
         torch.manual_seed(seed)
         for arguments in batches.batches(None):
             size = trainer.divisor(arguments)

@@ -20,7 +20,7 @@ from pyro_idvae.infer.objective import (
     non_finite_sites,
     sampled_kl,
 )
-from pyro_idvae.infer.parameters import Program
+from pyro_idvae.infer.programs import Program
 
 
 @dataclass
@@ -121,7 +121,8 @@ class Trainer:
         limit = math.inf if self.max_grad_norm is None else self.max_grad_norm
         norm = float(torch.nn.utils.clip_grad_norm_(used, limit)) if used else 0.0
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self.fail(arguments, f"the loss is {loss:g} and the gradient norm is {norm:g}")
+            what = f"the loss is {loss:g} and the gradient norm is {norm:g}"
+            self.fail(what, self.culprits(arguments))
         self.last_good.take()
         if isinstance(self.optimizer, PyroOptim):
             self.optimizer(used)
@@ -135,8 +136,9 @@ class Trainer:
         try:
             return function()
         except (ValueError, LinAlgError) as error:
-            if self.steps > 0 and self.culprits(arguments) != []:
-                self.fail(arguments, str(error).splitlines()[0], error)
+            sites = self.culprits(arguments)
+            if self.steps > 0 and sites != []:
+                self.fail(str(error).splitlines()[0], sites, error)
             raise
 
     def culprits(self, arguments: Arguments) -> list[str] | None:
@@ -153,9 +155,8 @@ class Trainer:
             arguments, lambda: sampled_kl(self.model, self.guide, arguments, divisor, self.devices)
         )
 
-    def fail(self, arguments: Arguments, what: str, cause: Exception | None = None) -> None:
+    def fail(self, what: str, sites: list[str] | None, cause: Exception | None = None) -> None:
         """Restore the last good parameters and raise."""
-        sites = self.culprits(arguments) or []
         if self.steps > 0:
             self.last_good.restore()
         where = f"at the sites {sites}" if sites else "in the gradient or the parameters"
@@ -163,6 +164,6 @@ class Trainer:
             f"step {self.steps}: {what}, {where}. The parameters are those of the last finite "
             "step: lower the learning rate, set max_grad_norm, or check the data's scale",
             step=self.steps,
-            sites=sites,
+            sites=sites or [],
             result=self.result,
         ) from cause

@@ -16,7 +16,7 @@ from pyro_idvae._checks import check_count
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import as_arguments
 from pyro_idvae.infer.draws import Layout
-from pyro_idvae.infer.parameters import Program
+from pyro_idvae.infer.programs import Program
 
 LEAST_RANGE = 1.0
 """Nats the scale spans at least, so that rounding noise does not look like a landscape."""

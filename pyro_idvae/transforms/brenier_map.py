@@ -163,7 +163,8 @@ class Brenier(TransformModule):
         value = lanczos_log_det(operator, probes, self.lanczos_steps).mean(-1)
         if not torch.is_grad_enabled():
             return value
-        solved = _detached_solve(self.potential, x, probes)
+        tolerance = 4 * torch.finfo(x.dtype).eps
+        solved = conjugate_gradient(operator, probes, tolerance=tolerance, max_steps=2 * self.dim)
         # ∂ log det H = tr(H⁻¹∂H) = E[(H⁻¹v)ᵀ ∂H v]: only the derivative of this term is wanted.
         surrogate = (solved * operator(probes)).sum(-2).mean(-1)
         return value + surrogate - surrogate.detach()
@@ -205,17 +206,6 @@ def _is_wrapped(value: Tensor) -> bool:
 def _log_det(hessian: Tensor) -> Tensor:
     factor: Tensor = torch.linalg.cholesky(hessian)
     return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-
-
-@torch.no_grad()
-def _detached_solve(potential: ConvexPotential, x: Tensor, probes: Tensor) -> Tensor:
-    tolerance = 4 * torch.finfo(x.dtype).eps
-    return conjugate_gradient(
-        lambda v: potential.hessian_product(x, v),
-        probes,
-        tolerance=tolerance,
-        max_steps=2 * potential.dim,
-    )
 
 
 def make_potential(

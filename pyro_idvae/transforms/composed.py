@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_idvae._checks import check_last_dim, check_real
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.transforms.brenier_map import Brenier, make_potential
-from pyro_idvae.transforms.injection import Injection, check_injective
+from pyro_idvae.transforms.injection import Injection, check_injective, log_volume
 from pyro_idvae.transforms.linear import InjectiveLinear
 
 
@@ -58,16 +58,21 @@ class BrenierInjection(Injection):
     def _inverse(self, y: Tensor) -> Tensor:
         return self.g1.inv(self.beta.inv(self.g2.inv(y)))  # type: ignore[no-any-return]
 
-    def _value_and_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def _middle_and_jacobian(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return β(g1(z)), where g2 is applied, and J(z)."""
         check_last_dim("z", z, self.latent_dim)
         inner, hessian = self.g1.potential.gradient_and_hessian(z)
         middle = self.beta(inner)
-        jacobian = self.g2.potential.hessian_product(middle, self.beta.matrix() @ hessian)
-        return self.g2.potential.gradient(middle), jacobian
+        return middle, self.g2.potential.hessian_product(middle, self.beta.matrix() @ hessian)
 
     def jacobian(self, z: Tensor) -> Tensor:
         """Return J(z) = ∇²φ₂ · QΛ · ∇²φ₁, of shape ``batch + (D, K)``."""
-        return self._value_and_jacobian(z)[1]
+        return self._middle_and_jacobian(z)[1]
+
+    def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f(z) and ½ log det JᵀJ from one pass through g1 and β."""
+        middle, jacobian = self._middle_and_jacobian(z)
+        return self.g2.potential.gradient(middle), log_volume(jacobian)
 
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (α₁ λ_min α₂, M₁ λ_max M₂)."""

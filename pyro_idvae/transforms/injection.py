@@ -28,6 +28,12 @@ def check_injective(latent_dim: object, data_dim: object) -> tuple[int, int]:
     return latent, data
 
 
+def log_volume(jacobian: Tensor) -> Tensor:
+    """Return ½ log det JᵀJ, of shape ``batch``, for J of ``batch + (D, K)``."""
+    triangle: Tensor = torch.linalg.qr(jacobian)[1]
+    return triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+
+
 class Injection(TransformModule):
     r"""A map f: R^K → R^D with L‖z − z'‖ ≤ ‖f(z) − f(z')‖ ≤ M‖z − z'‖ and L > 0.
 
@@ -65,8 +71,7 @@ class Injection(TransformModule):
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return ½ log det JᵀJ at z = ``x``, of shape ``batch``."""
-        triangle: Tensor = torch.linalg.qr(self.jacobian(x))[1]
-        return triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+        return log_volume(self.jacobian(x))
 
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return f(z) and ½ log det JᵀJ."""

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sample sites of a trace, sorted by what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyro.distributions as dist
+
+from pyro_idvae.errors import SiteMismatchError
+
+
+def latent_sites(trace: Any) -> dict[str, Any]:
+    """Return the unobserved sample sites of a trace, subsampling left out."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not site["is_observed"] and not is_subsampling(site)
+    }
+
+
+def observed_sites(trace: Any) -> dict[str, Any]:
+    """Return the observed sample sites of a trace; deterministic and factor sites left out."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+        and site["is_observed"]
+        and not is_subsampling(site)
+        and not site["infer"].get("_deterministic", False)
+        and not isinstance(site["fn"], dist.Unit)
+    }
+
+
+def is_subsampling(site: Mapping[str, Any]) -> bool:
+    """Tell whether a site is the index of a subsampled plate."""
+    return type(site["fn"]).__name__ == "_Subsample"
+
+
+def check_sites(model_trace: Any, guide_trace: Any) -> None:
+    """Raise unless the guide has exactly the model's latent sites.
+
+    Discrete sites that are to be enumerated need none, and auxiliary guide sites are free.
+    """
+    wanted = {
+        name
+        for name, site in latent_sites(model_trace).items()
+        if not site["infer"].get("enumerate")
+    }
+    enumerated = set(latent_sites(model_trace)) - wanted
+    found = {
+        name
+        for name, site in latent_sites(guide_trace).items()
+        if not site["infer"].get("is_auxiliary")
+    }
+    missing, extra = sorted(wanted - found), sorted(found - wanted - enumerated)
+    if missing or extra:
+        raise SiteMismatchError(
+            f"the guide has the latent sites {sorted(found)} but the model has {sorted(wanted)}: "
+            + (f"the guide lacks {missing}" if missing else "")
+            + (" and " if missing and extra else "")
+            + (f"the model lacks {extra}" if extra else "")
+            + "; give both the same names, or mark helpers with infer={'is_auxiliary': True}"
+        )
+
+
+def unwrap_events(distribution: Any) -> Any:
+    """Return the distribution below declared event dimensions and plate expansions."""
+    while isinstance(distribution, (dist.Independent, dist.ExpandedDistribution)):
+        distribution = distribution.base_dist
+    return distribution
+
+
+def unwrap_masks(distribution: Any) -> Any:
+    """Return the distribution below event dimensions, expansions and masks."""
+    distribution = unwrap_events(distribution)
+    while isinstance(distribution, dist.MaskedDistribution):
+        distribution = unwrap_events(distribution.base_dist)
+    return distribution
