@@ -33,15 +33,21 @@ lint: venv
 docs: $(VENV)/.stamp-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
-bench: venv
+bench: $(VENV)/.stamp-bench
 	$(BIN)/python benchmarks/gradient.py
 	$(BIN)/python benchmarks/vae_step.py
+	$(BIN)/python benchmarks/exact_posterior.py
+	$(BIN)/python benchmarks/collapse_power.py
 
 venv: $(VENV)/.stamp
 
 $(VENV)/.stamp: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/.stamp-bench: $(VENV)/.stamp
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp

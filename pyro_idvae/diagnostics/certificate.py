@@ -5,15 +5,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import pyro.distributions as dist
 import torch
-from torch import Tensor
-from torch.nn.modules.module import register_module_forward_hook
 
 from pyro_idvae._checks import check_count
 from pyro_idvae.distributions import (
@@ -24,9 +19,8 @@ from pyro_idvae.distributions import (
 )
 from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.infer.batches import as_arguments
-from pyro_idvae.infer.parameters import claim_parameters
-from pyro_idvae.infer.programs import Program, dry_run
-from pyro_idvae.infer.sites import latent_sites, observed_sites, unwrap_events
+from pyro_idvae.infer.calls import find_likelihood, is_masked
+from pyro_idvae.infer.programs import Program
 
 PRIOR = "the prior is N(0, I)"
 FROM_MODEL = "x is drawn from the model: the average is over the model's own p(x), not over data"
@@ -127,7 +121,7 @@ def certify(model: Program | Likelihood, x: Any = None, *, num_samples: int = 10
         return _of_likelihood(model, num_samples, PRIOR)
     if x is None:
         raise ArgumentError("x=None: certify a model on its data, or pass its likelihood alone")
-    return _of_likelihood(_find_likelihood(model, x), num_samples, f"{PRIOR}, which was checked")
+    return _of_likelihood(_checked_likelihood(model, x), num_samples, f"{PRIOR}, which was checked")
 
 
 def _of_likelihood(likelihood: Likelihood, num_samples: int, prior: str) -> Certificate:
@@ -183,83 +177,9 @@ def _bhattacharyya_bound(likelihood: InjectiveLikelihood, num_samples: int) -> t
     return terms.mean().item(), terms.std().item() / math.sqrt(num_samples)
 
 
-@contextmanager
-def _recorded_calls() -> Iterator[list[tuple[Likelihood, tuple[Any, ...], Any]]]:
-    """Collect (likelihood, arguments, distribution) of every call of a likelihood."""
-    calls: list[tuple[Likelihood, tuple[Any, ...], Any]] = []
-
-    def record(module: Any, args: tuple[Any, ...], output: Any) -> None:
-        if isinstance(module, Likelihood):
-            calls.append((module, args, output))
-
-    handle = register_module_forward_hook(record)
-    try:
-        yield calls
-    finally:
-        handle.remove()
-
-
-def _find_likelihood(model: Program, x: Any) -> Likelihood:
+def _checked_likelihood(model: Program, x: Any) -> Likelihood:
     """Return the likelihood between the one latent and the one observed site."""
-    arguments = as_arguments(x)
-    claim_parameters(model, None, arguments)
-    with _recorded_calls() as calls:
-        trace, _ = dry_run(model, None, arguments)
-    latents, observed = latent_sites(trace), observed_sites(trace)
-    if len(latents) != 1 or len(observed) != 1:
-        raise NoCertificateError(
-            f"the model has the latent sites {sorted(latents)} and the observed sites "
-            f"{sorted(observed)}: the window is proved for one latent vector and one observation"
-        )
-    (name, latent), (other, data) = latents.popitem(), observed.popitem()
-    if not calls:
-        raise NoCertificateError("the model calls no injective likelihood: nothing is guaranteed")
-    scoring = [call for call in calls if _is_same(call[2], data["fn"])]
-    if not scoring:
-        raise NoCertificateError(
-            f"what the likelihood returns is not the distribution of the site {other!r}: something "
-            "stands between them, a mask or another transformation, which may lose information"
-        )
-    likelihood, inputs, _ = scoring[0]
-    if not inputs or inputs[0] is not latent["value"]:
-        raise NoCertificateError(
-            f"the likelihood is not fed with the value of the site {name!r} itself but with "
-            "something made of it, which may lose information: call condition(z) with the sample"
-        )
-    if data["scale"] != 1.0 or latent["scale"] != 1.0:
-        raise NoCertificateError("the model's densities are scaled: its posterior is another one")
-    if isinstance(data["fn"], dist.MaskedDistribution) or data["mask"] is not None:
+    call = find_likelihood(model, as_arguments(x))
+    if is_masked(call.observed):
         raise NoCertificateError("observations are masked: the window holds with nothing missing")
-    if not _is_standard_normal(latent["fn"]):
-        raise NoCertificateError(
-            f"the prior of the site {name!r} is not N(0, I): the window is proved for that prior "
-            "only; standardise z and put the rest into the map"
-        )
-    return likelihood
-
-
-def _tensors(distribution: Any) -> dict[str, int]:
-    """Return the addresses of a distribution's parameters by name."""
-    base = unwrap_events(distribution)
-    inner = getattr(base, "_dirichlet", base)  # where a Beta keeps them
-    return {name: v.data_ptr() for name, v in vars(inner).items() if isinstance(v, Tensor)}
-
-
-def _is_same(distribution: Any, other: Any) -> bool:
-    """Tell whether two distributions are one, up to a plate's expansion: of the same tensors."""
-    first, second = _tensors(distribution), _tensors(other)
-    shared = set(first) & set(second)
-    same = type(unwrap_events(distribution)) is type(unwrap_events(other))
-    return same and bool(shared) and all(first[name] == second[name] for name in shared)
-
-
-def _is_standard_normal(distribution: Any) -> bool:
-    distribution = unwrap_events(distribution)
-    if isinstance(distribution, dist.MultivariateNormal):
-        eye = torch.eye(distribution.event_shape[0]).to(distribution.scale_tril)
-        standard = (distribution.scale_tril == eye).all()
-    elif isinstance(distribution, dist.Normal):
-        standard = (distribution.scale == 1).all()
-    else:
-        return False
-    return bool(standard and (distribution.loc == 0).all())
+    return call.likelihood

@@ -44,6 +44,14 @@ class BernoulliFamily(Family):
         """Return the sum of −log(√(pp′) + √(qq′))."""
         return logit_distance(eta, other).sum(-1)
 
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return p(1 − p)."""
+        return eta.sigmoid() * (-eta).sigmoid()
+
+    def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return the logits of (x + ½)/2."""
+        return (0.5 * x + 0.25).logit()
+
 
 class BinomialFamily(Family):
     """x ~ Binomial(total_count, logits=η).
@@ -73,6 +81,15 @@ class BinomialFamily(Family):
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
         """Return the Bernoulli distance times the number of trials."""
         return self.total_count * logit_distance(eta, other).sum(-1)
+
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return n·p(1 − p)."""
+        count = self.total_count if total_count is None else total_count
+        return count * eta.sigmoid() * (-eta).sigmoid()
+
+    def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return the logits of (x + ½)/(n + 1)."""
+        return ((x + 0.5) / (self.total_count + 1)).clamp(1e-3, 1 - 1e-3).logit()
 
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return the share of successes."""

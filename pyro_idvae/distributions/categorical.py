@@ -35,6 +35,24 @@ class SimplexFamily(Family):
         """Return V."""
         return parameter_dim + 1
 
+    def _information_of_one(self, eta: Tensor) -> Tensor:
+        """Return Hᵀ(diag p − ppᵀ)H, the information of one draw of a category."""
+        logits: Tensor = HELMERT(eta)
+        root = logits.softmax(-1).sqrt()
+        eye = torch.eye(eta.shape[-1], dtype=eta.dtype, device=eta.device)
+        basis = root.unsqueeze(-1) * HELMERT(eye).mT
+        along = root.unsqueeze(-2) @ basis
+        information: Tensor = basis.mT @ basis - along.mT @ along
+        return information
+
+    @staticmethod
+    def _of_shares(shares: Tensor) -> Tensor:
+        """Return the η of probabilities, half of them spread evenly."""
+        mixed = 0.5 * shares + 0.5 / shares.shape[-1]
+        logits = mixed.log()
+        eta: Tensor = HELMERT.inv(logits - logits.mean(-1, keepdim=True))
+        return eta
+
 
 class CategoricalFamily(SimplexFamily):
     """x ~ Categorical(logits=Helmert(η)), with V − 1 parameters for V categories.
@@ -61,6 +79,15 @@ class CategoricalFamily(SimplexFamily):
         middle = (0.5 * (logits + others)).logsumexp(-1)
         ends: Tensor = 0.5 * (logits.logsumexp(-1) + others.logsumexp(-1))
         return ends - middle
+
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return Hᵀ(diag p − ppᵀ)H with the Helmert basis H."""
+        return self._information_of_one(eta)
+
+    def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return the η of the observed category, half its probability spread evenly."""
+        code = self.standardize(x, parameter_dim)
+        return self._of_shares(code.to(torch.get_default_dtype()))
 
     def event_shape(self, parameter_dim: int) -> torch.Size:
         """Return (): an observation is the number of a category."""
@@ -115,6 +142,16 @@ class MultinomialFamily(SimplexFamily):
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return log(1 + counts)."""
         return x.log1p()
+
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return n·Hᵀ(diag p − ppᵀ)H with the Helmert basis H."""
+        if total_count is None:
+            raise ArgumentError("total_count=None: the information grows with the library size")
+        return total_count[..., None, None] * self._information_of_one(eta)
+
+    def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return the η of the observed shares, half of them spread evenly."""
+        return self._of_shares(x / x.sum(-1, keepdim=True).clamp_min(1))
 
 
 class InjectiveCategorical(InjectiveLikelihood):

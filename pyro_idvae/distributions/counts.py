@@ -28,6 +28,10 @@ class CountFamily(Family):
         """Return log(1 + counts)."""
         return x.log1p()
 
+    def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return log(x + ½)."""
+        return (x + 0.5).log()
+
 
 class PoissonFamily(CountFamily):
     """x ~ Poisson(exp η).
@@ -49,6 +53,10 @@ class PoissonFamily(CountFamily):
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
         """Return the sum of (√λ − √λ′)²/2."""
         return 0.5 * ((0.5 * eta).exp() - (0.5 * other).exp()).square().sum(-1)
+
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return exp η."""
+        return eta.exp()
 
 
 class NegativeBinomialFamily(CountFamily):
@@ -86,6 +94,11 @@ class NegativeBinomialFamily(CountFamily):
         both = 0.5 * (logsigmoid(logits) + logsigmoid(others))
         kept = 0.5 * (logsigmoid(-logits) + logsigmoid(-others))
         return (concentration * ((-torch.expm1(both)).log() - kept)).sum(-1)
+
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return r·m/(r + m) for mean m and concentration r."""
+        concentration = self.get_global("concentration")
+        return concentration * (eta - concentration.log()).sigmoid()
 
 
 class ZeroInflatedFamily(CountFamily):

@@ -90,6 +90,36 @@ class Family(nn.Module):
             f"the Bhattacharyya distance of two {self.name} distributions has no closed form here"
         )
 
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return E[∇log p(x|η) ∇log p(x|η)ᵀ], the information of one observation about η.
+
+        Args:
+            eta: parameters, of shape ``batch + (parameter_dim,)``.
+            total_count: as for :meth:`forward`.
+
+        Returns:
+            A tensor of shape ``batch + (parameter_dim,)`` for factorised families, its diagonal;
+            of ``batch + (parameter_dim, parameter_dim)`` for the others.
+
+        Raises:
+            NoCertificateError: for families without a closed form.
+        """
+        raise NoCertificateError(
+            f"the Fisher information of a {self.name} distribution has no closed form here"
+        )
+
+    def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return parameters whose mean is near x, pulled inside the range that means can have.
+
+        Args:
+            x: observations, of shape ``batch + event_shape``.
+            parameter_dim: width of η.
+
+        Returns:
+            A tensor of shape ``batch + (parameter_dim,)``, finite.
+        """
+        return self.standardize(x, parameter_dim)
+
     def set_global(self, name: str, value: float | Tensor, *, learn: bool) -> None:
         """Keep the logarithm of a positive global parameter: a buffer, or learned."""
         if isinstance(value, Tensor):

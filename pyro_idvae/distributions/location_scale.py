@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
 from pyro_idvae.distributions.family import Family
@@ -70,6 +71,10 @@ class NormalFamily(LocationScaleFamily):
         """Return ‖η − η′‖²/8."""
         return (eta - other).square().sum(-1) / 8
 
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return ones: η is in units of the noise."""
+        return torch.ones_like(eta)
+
 
 class LaplaceFamily(LocationScaleFamily):
     """x ~ Laplace(scale·η, scale).
@@ -90,6 +95,10 @@ class LaplaceFamily(LocationScaleFamily):
         """Return the sum of h − log(1 + h), h half the distance of the medians in scales."""
         half = 0.5 * (eta - other).abs()
         return (half - half.log1p()).sum(-1)
+
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return ones: η is in units of the noise."""
+        return torch.ones_like(eta)
 
 
 class StudentTFamily(LocationScaleFamily):
@@ -123,6 +132,11 @@ class StudentTFamily(LocationScaleFamily):
 
     def _noise(self, loc: Tensor, scale: Tensor) -> Any:
         return dist.StudentT(self.get_global("df"), loc, scale)
+
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return (df + 1)/(df + 3)."""
+        df = self.get_global("df")
+        return ((df + 1) / (df + 3)).expand_as(eta)
 
 
 class InjectiveNormal(InjectiveLikelihood):

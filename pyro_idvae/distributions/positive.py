@@ -52,6 +52,10 @@ class GammaFamily(Family):
         log_cosh = half + (-2 * half).exp().log1p() - math.log(2)
         return (self.get_global("concentration") * log_cosh).sum(-1)
 
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return the concentration."""
+        return self.get_global("concentration").expand_as(eta)
+
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return logarithms."""
         return x.log()
@@ -100,6 +104,13 @@ class BetaFamily(Family):
 
         ends = 0.5 * (log_beta(a, b) + log_beta(c, d))
         return (ends - log_beta(0.5 * (a + c), 0.5 * (b + d))).sum(-1)
+
+    def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
+        """Return (c·m(1 − m))²·(ψ′(cm) + ψ′(c(1 − m))) for mean m and precision c."""
+        precision = self.get_global("precision")
+        one, zero = eta.sigmoid(), (-eta).sigmoid()
+        curvature = (precision * one).polygamma(1) + (precision * zero).polygamma(1)
+        return (precision * one * zero).square() * curvature
 
     def check_support(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Check for 0 < x < 1: at the ends the density is 0 or infinite."""

@@ -16,6 +16,7 @@ from pyro_idvae.arviz_io import Variable, to_arviz
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.infer.batches import as_arguments
 from pyro_idvae.infer.draws import Draw, Layout, guide_draws, stack
+from pyro_idvae.infer.prior_scores import prior_scores
 from pyro_idvae.infer.programs import Program
 
 Groups = dict[str, dict[str, Variable]]
@@ -33,6 +34,14 @@ def _variables(layout: Layout, draws: Draw) -> dict[str, Variable]:
 def _densities(layout: Layout, draws: Mapping[str, Tensor]) -> dict[str, Variable]:
     """Return log densities of shape (chain, draw) or (chain, draw, data)."""
     return {n: Variable(_array(v), (layout.data_dim,) * (v.dim() - 2)) for n, v in draws.items()}
+
+
+def _scores(layout: Layout, draws: Draw) -> dict[str, Variable]:
+    """Return latents on the scale of an N(0, 1) prior, under their own names' dimensions."""
+    scores = prior_scores(layout, draws)
+    return {
+        f"prior_score_{name}": Variable(_array(v), layout.dims(name)) for name, v in scores.items()
+    }
 
 
 def _prior_groups(layout: Layout, num_samples: int) -> Groups:
@@ -94,7 +103,7 @@ def assemble(
         "posterior": _variables(layout, draws),
         "log_likelihood": _densities(layout, likelihood),
         "log_prior": _densities(layout, prior),
-        "sample_stats": _densities(layout, stats),
+        "sample_stats": {**_densities(layout, stats), **_scores(layout, draws)},
         **_prior_groups(layout, check_count("num_prior_samples", num_prior)),
         "observed_data": _observed(layout),
     }
@@ -135,8 +144,10 @@ def from_guide(
     Draws are independent: there is one chain, and R-hat has no meaning. Groups: ``posterior``,
     ``prior``; ``log_likelihood`` and ``log_prior`` at posterior draws, per data point, by site;
     ``sample_stats`` with ``log_q``, the guide's log density (per data point if the guide
-    factorises over the data plate); ``sample_stats_prior`` with ``log_likelihood_<site>`` at prior
-    draws; ``observed_data``; and ``posterior_predictive`` on request. All in nats.
+    factorises over the data plate) and ``prior_score_<site>``, the latent on the scale on which its
+    prior is N(0, 1), for priors with known marginals; ``sample_stats_prior`` with
+    ``log_likelihood_<site>`` at prior draws; ``observed_data``; and ``posterior_predictive`` on
+    request. Densities are in nats.
 
     Args:
         model: the model, any callable.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyro.distributions as dist
 
-from pyro_idvae.errors import SiteMismatchError
+from pyro_idvae.errors import ArgumentError, SiteMismatchError
 
 
 def latent_sites(trace: Any) -> dict[str, Any]:
@@ -36,6 +36,22 @@ def observed_sites(trace: Any) -> dict[str, Any]:
 def is_subsampling(site: Mapping[str, Any]) -> bool:
     """Tell whether a site is the index of a subsampled plate."""
     return type(site["fn"]).__name__ == "_Subsample"
+
+
+def check_continuous(trace: Any) -> None:
+    """Raise for discrete latents.
+
+    Pyro's HMC would sum them out, but a continuous site below a sum over components is drawn once
+    for each component, from a density that is none.
+    """
+    discrete = [
+        name for name, site in latent_sites(trace).items() if site["fn"].support.is_discrete
+    ]
+    if discrete:
+        raise ArgumentError(
+            f"the latent sites {discrete} are discrete: sum them out in the model, e.g. by "
+            "dist.MixtureSameFamily for observations or dist.MixtureOfDiagNormals for a prior"
+        )
 
 
 def check_sites(model_trace: Any, guide_trace: Any) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model/guide pairs."""
 
+from pyro_idvae.models.bayesian import BayesianModel
 from pyro_idvae.models.classical import GaussianMixture, ProbabilisticPCA
 from pyro_idvae.models.encoder import Encoder, mlp
 from pyro_idvae.models.vae import IDVAE, VAE, VAEGuide, VAEModel
@@ -8,6 +9,7 @@ from pyro_idvae.models.vae import IDVAE, VAE, VAEGuide, VAEModel
 __all__ = [
     "IDVAE",
     "VAE",
+    "BayesianModel",
     "Encoder",
     "GaussianMixture",
     "ProbabilisticPCA",

@@ -69,6 +69,7 @@ def test_groups_shapes_and_labels():
         "log_likelihood/obs": ("chain", "draw", "data", 1, 20, 3),
         "log_prior/latent": ("chain", "draw", "data", 1, 20, 3),
         "sample_stats/log_q": ("chain", "draw", "data", 1, 20, 3),
+        "sample_stats/prior_score_latent": (*latent, 1, 20, 3, 2),
         "sample_stats_prior/log_likelihood_obs": ("chain", "draw", "data", 1, 30, 3),
         "observed_data/obs": ("data", "obs_dim_0", 3, 4),
         "posterior_predictive/obs": ("chain", "draw", "data", "obs_dim_0", 1, 20, 3, 4),
@@ -161,7 +162,8 @@ def test_mcmc_finds_the_closed_form(kernel):
     assert (abs(draws.mean((0, 1)) - X.numpy() / 2) < 4 * error).all()
     np.testing.assert_allclose(draws.var((0, 1)), 0.5, rtol=0.3)
     stats = data["sample_stats"]
-    assert set(stats.data_vars) == {"diverging", "energy", "acceptance_rate", "step_size"}
+    wanted = {"diverging", "energy", "acceptance_rate", "step_size", "prior_score_z"}
+    assert set(stats.data_vars) == wanted
     assert stats["diverging"].dtype == bool
     assert not stats["diverging"].any()
     assert np.isfinite(stats["energy"]).all()

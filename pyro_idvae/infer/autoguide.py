@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guide without an encoder: the Laplace approximation of an injective likelihood's posterior."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from pyro_idvae._checks import check_count
+from pyro_idvae.distributions import InjectiveLikelihood
+from pyro_idvae.errors import NoCertificateError
+from pyro_idvae.infer.batches import as_arguments, row_count
+from pyro_idvae.infer.calls import LikelihoodCall, find_likelihood
+from pyro_idvae.infer.laplace import Posterior
+from pyro_idvae.infer.programs import Program
+
+
+class LaplaceStart(NamedTuple):
+    """Where chains may begin, and in which metric."""
+
+    site: str
+    loc: Tensor
+    """Modes, of shape ``(rows, K)``."""
+    scale_tril: Tensor
+    """Cholesky factors of the covariances there, of shape ``(rows, K, K)``."""
+
+
+class AutoInjectiveLaplace(PyroModule):
+    r"""q(z|x) = N(z*, (I + JᵀI_ηJ)⁻¹): mode and curvature of an injective likelihood's posterior.
+
+    .. math:: z^* = \arg\max_z \log p(x|z) - \tfrac12\|z\|^2,\qquad
+        q(z|x) = N\bigl(z^*, (I + J(z^*)^\top I_\eta J(z^*))^{-1}\bigr)
+
+    with the injection's Jacobian J and the family's Fisher information I_η, both in closed form. An
+    injective f has a left inverse, so the search starts near the answer: at the left inverse of
+    the observations, which are first pulled inside the range of means; Gauss–Newton steps that only
+    climb do the rest. There are no parameters to train and no encoder. The draws depend on the
+    model's parameters differentiably, by the implicit function theorem, so a model can be trained
+    with it.
+
+    A guide for the model it was made of; ``mcmc(..., start=guide)`` begins chains at its draws and
+    in its metric.
+
+    Args:
+        model: a model whose one latent site, with prior N(0, I), goes into an injective likelihood
+            that scores the one observed site.
+        num_steps: Gauss–Newton steps at most.
+
+    Raises:
+        NoCertificateError: when called, if the model is not such a one, or its family has no
+            closed form of the Fisher information.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> guide = idvae.AutoInjectiveLaplace(vae.model)
+        >>> x = torch.randn(7, 5)
+        >>> guide(x).shape
+        torch.Size([7, 2])
+        >>> idvae.from_guide(vae.model, guide, x, num_samples=10)["posterior"]["latent"].shape
+        (1, 10, 7, 2)
+    """
+
+    def __init__(self, model: Program, *, num_steps: int = 50) -> None:
+        super().__init__()
+        self._model = (model,)  # in a tuple: the model's parameters are not the guide's
+        self.num_steps = check_count("num_steps", num_steps)
+
+    def _posterior(self, args: Any, kwargs: Any) -> tuple[LikelihoodCall, Posterior]:
+        call = find_likelihood(self._model[0], (args, kwargs))
+        if not isinstance(call.likelihood, InjectiveLikelihood):
+            raise NoCertificateError(
+                f"a {type(call.likelihood).__name__} has no left inverse: the closed form is for "
+                "injective likelihoods; use pyro.infer.autoguide.AutoLaplaceApproximation"
+            )
+        value, rows = call.latent["value"], row_count((args, kwargs))
+        if value.shape != (rows, call.likelihood.latent_dim):
+            raise NoCertificateError(
+                f"the latent site has shape {tuple(value.shape)}: expected one plate of the "
+                f"data's {rows} rows around latents of {call.likelihood.latent_dim} dimensions"
+            )
+        observed = call.observed["value"]
+        return call, Posterior(call.likelihood, observed, call.covariates, call.options)
+
+    def start(self, data: Any) -> LaplaceStart:
+        """Return modes and Cholesky factors of the covariances, without gradients.
+
+        Args:
+            data: a Tensor, or a tuple or dict of the model's arguments.
+        """
+        args, kwargs = as_arguments(data)
+        call, posterior = self._posterior(args, kwargs)
+        with torch.no_grad():
+            mode = posterior.mode(num_steps=self.num_steps)
+            factor = torch.linalg.cholesky(posterior.precision(mode))
+            covariance = torch.cholesky_inverse(factor)
+            return LaplaceStart(call.latent["name"], mode, torch.linalg.cholesky(covariance))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Run the guide on the model's arguments; returns z."""
+        call, posterior = self._posterior(args, kwargs)
+        mode = posterior.differentiable_mode(posterior.mode(num_steps=self.num_steps))
+        distribution = dist.MultivariateNormal(mode, precision_matrix=posterior.precision(mode))
+        with ExitStack() as stack:
+            for frame in call.latent["cond_indep_stack"]:
+                if frame.dim is not None:
+                    stack.enter_context(pyro.plate(frame.name, frame.size, dim=frame.dim))
+            z: Tensor = pyro.sample(call.latent["name"], distribution)
+        return z

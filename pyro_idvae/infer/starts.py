@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where chains begin, and in which metric: near the modes, by the curvature there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_idvae.distributions import InjectiveLikelihood
+from pyro_idvae.errors import NoCertificateError
+from pyro_idvae.infer.calls import find_likelihood
+from pyro_idvae.infer.draws import Layout
+from pyro_idvae.infer.gradients import RowGradient
+from pyro_idvae.infer.laplace import Posterior
+
+LEAST_PRECISION = 1e-2
+"""Curvatures below, in units of the unconstrained latents, are taken for this."""
+
+
+@torch.no_grad()
+def closed_form_start(layout: Layout) -> tuple[Tensor, Tensor] | None:
+    """Return modes and covariances (I + JᵀI_ηJ)⁻¹ of an injective likelihood, else None.
+
+    Shapes: ``(rows, K)`` and ``(rows, K, K)``.
+    """
+    try:
+        call = find_likelihood(layout.model, layout.arguments)
+        if not isinstance(call.likelihood, InjectiveLikelihood):
+            return None
+        if call.latent["value"].shape != (layout.rows, call.likelihood.latent_dim):
+            return None
+        observed = call.observed["value"]
+        posterior = Posterior(call.likelihood, observed, call.covariates, call.options)
+        mode = posterior.mode()
+        covariance = inverse(posterior.precision(mode))
+    except NoCertificateError:
+        return None
+    return (mode, covariance) if bool(covariance.isfinite().all()) else None
+
+
+@torch.no_grad()
+def searched_start(target: RowGradient, chains: int, *, num_steps: int = 30) -> tuple[Tensor, ...]:
+    """Return modes by Adam from draws of the prior, and covariances from the curvature there.
+
+    Shapes: ``(chains * data, K)`` and ``(data, K, K)``, the curvature averaged over chains.
+    """
+    density = target.density
+    u = density.flatten(density.values()).clone().requires_grad_()
+    optimizer = torch.optim.Adam([u], lr=0.1)
+    for _ in range(num_steps):
+        u.grad = -target(u.detach())[1].nan_to_num()
+        optimizer.step()
+    mode = u.detach()
+    width = torch.finfo(u.dtype).eps ** 0.25
+    columns = []
+    for k in range(u.shape[-1]):
+        shift = torch.zeros_like(mode)
+        shift[:, k] = width
+        columns.append((target(mode + shift)[1] - target(mode - shift)[1]) / (2 * width))
+    curvature = -torch.stack(columns, -1).nan_to_num()
+    curvature = curvature.unflatten(0, (chains, -1)).mean(0)
+    curvature = 0.5 * (curvature + curvature.mT)
+    values, vectors = torch.linalg.eigh(curvature)
+    values = values.abs().clamp_min(LEAST_PRECISION)
+    return mode, (vectors / values.unsqueeze(-2)) @ vectors.mT
+
+
+def inverse(precision: Tensor) -> Tensor:
+    """Return the inverses of positive definite matrices."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(precision))
+
+
+@torch.no_grad()
+def scattered(target: RowGradient, mode: Tensor, covariance: Tensor, chains: int) -> Tensor:
+    """Return draws of the Normal approximation; the mode where the density is far below Normal."""
+    factor = torch.linalg.cholesky(covariance).repeat(chains, 1, 1)
+    u = mode + (factor @ torch.randn_like(mode).unsqueeze(-1)).squeeze(-1)
+    # Of a Normal the log density falls by a χ² of K degrees of freedom, halved.
+    half = 0.5 * u.shape[-1]
+    good = target(u)[0] > target(mode)[0] - (half + 5 * half**0.5 + 5)
+    return torch.where(good.unsqueeze(-1), u, mode)

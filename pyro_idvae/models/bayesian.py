@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Priors on a model's parameters: the fully Bayesian version of a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.nn import PyroModule
+from pyro.poutine.messenger import Messenger
+from torch import Tensor, nn
+
+from pyro_idvae._checks import check_real
+from pyro_idvae.errors import ArgumentError, ShapeError
+
+Prior = Callable[[str, Tensor], Any]
+"""(name, parameter) → a distribution of the parameter's shape."""
+
+
+class _Given(Messenger):
+    """Lets modules use the tensors they hold, without a word to Pyro's parameter store."""
+
+    def _pyro_param(self, msg: Any) -> None:
+        given = msg["args"][1] if len(msg["args"]) > 1 else None
+        if isinstance(given, Tensor):
+            msg["value"], msg["done"], msg["stop"] = given, True, True
+
+
+class BayesianModel(PyroModule):
+    r"""A model whose parameters are latent: θ ~ prior, then the model with these parameters.
+
+    Every parameter that requires grad becomes a sample site of the parameter's own name, outside
+    all plates; the module's own values are left as they are. For decoders small enough that NUTS
+    over all weights is feasible. Weights of a network are identified up to symmetries at best:
+    compare what does not depend on them, such as log p(x|z) or the latents of an injective f up to
+    a rotation.
+
+    Args:
+        model: a module, such as ``vae.model``.
+        prior: standard deviation of Normal priors around 0, or a function of (name, parameter)
+            that returns a distribution of the parameter's shape. Constrained parameters
+            (``PyroParam``) get theirs on the unconstrained scale.
+
+    Raises:
+        ArgumentError: if the model is not a module, or has no parameters to put priors on.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> from pyro_idvae.models import BayesianModel
+        >>> vae = idvae.IDVAE(3, 1, "normal", hidden_dims=[4], encoder_hidden_dims=[4])
+        >>> model = BayesianModel(vae.model, prior=1.0)
+        >>> draws = idvae.mcmc(
+        ...     model, torch.randn(5, 3), num_samples=5, warmup_steps=5, num_chains=1,
+        ...     progress=False,
+        ... )
+        >>> draws["posterior"]["likelihood.injection.g2.potential.weight"].shape
+        (1, 5, 4, 3)
+        >>> draws["posterior"]["latent"].shape
+        (1, 5, 5, 1)
+    """
+
+    def __init__(self, model: nn.Module, prior: float | Prior = 1.0) -> None:
+        super().__init__()
+        if not isinstance(model, nn.Module):
+            raise ArgumentError(
+                f"model is a {type(model).__name__}: pass a module, such as vae.model; a function "
+                "can name its priors itself"
+            )
+        # Whoever samples holds parameters fixed meanwhile: who is latent is decided here.
+        self.names = [name for name, p in model.named_parameters() if p.requires_grad]
+        if not self.names:
+            raise ArgumentError("model has no parameters that require grad: nothing gets a prior")
+        self.prior: Prior
+        if callable(prior):
+            self.prior = prior
+        else:
+            scale = check_real("prior", prior, above=0.0)
+            self.prior = lambda name, parameter: dist.Normal(
+                torch.zeros_like(parameter), scale
+            ).to_event(parameter.dim())
+        self.model = model
+
+    def check_data(self, *args: Any, **kwargs: Any) -> None:
+        """Raise as the model does for data it cannot take."""
+        check = getattr(self._plain_model(), "check_data", None)
+        if check is not None:
+            check(*args, **kwargs)
+
+    def _plain_model(self) -> nn.Module:
+        # An attribute look-up would give a module's parameters to Pyro's store.
+        model: nn.Module = self._modules["model"]  # type: ignore[assignment]
+        return model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Sample the parameters, and run the model with them."""
+        model = self._plain_model()
+        values = {}
+        for name in self.names:
+            parameter = model.get_parameter(name).detach()
+            prior = self.prior(name, parameter)
+            if prior.batch_shape + prior.event_shape != parameter.shape:
+                raise ShapeError(
+                    f"prior of {name!r} has shape {tuple(prior.batch_shape + prior.event_shape)}: "
+                    f"expected that of the parameter, {tuple(parameter.shape)}"
+                )
+            values[name] = pyro.sample(name, prior.to_event(len(prior.batch_shape)))
+        with _Given():
+            return torch.func.functional_call(model, values, args, kwargs)

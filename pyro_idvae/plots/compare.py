@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two posteriors of one data point over each other: marginals and pairs of latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from pyro_idvae._checks import check_count
+from pyro_idvae.arviz_io import density, groups_of
+from pyro_idvae.diagnostics.pairing import cells_of
+from pyro_idvae.errors import ArgumentError, ShapeError
+
+Array = np.ndarray[Any, Any]
+
+CONTOUR_MASSES = (0.9, 0.5)
+POINTS_SHOWN = 300
+KERNELS = 1000
+GRID = 48
+
+
+def plot_compare(
+    svi: Any,
+    nuts: Any,
+    *,
+    var_name: str | None = None,
+    row: int = 0,
+    num_latents: int = 4,
+    labels: tuple[str, str] = ("SVI", "NUTS"),
+    axes: Any = None,
+) -> Any:
+    """Plot two posteriors of one data point: marginals on the diagonal, pairs below it.
+
+    Contours hold 50% and 90% of the draws, by a kernel density estimate. The prior is a grey fill
+    on the diagonal, where it is known; the view is that of the posteriors.
+
+    Args:
+        svi: ArviZ data of ``from_guide``, drawn first; any other posterior will do.
+        nuts: ArviZ data of ``mcmc`` or ``from_mcmc`` for the same model and data.
+        var_name: the latent site; the first if None.
+        row: the data point, by its position; a global latent has none.
+        num_latents: at most this many latent dimensions.
+        labels: what to call the two.
+        axes: an array of matplotlib axes, latents by latents; new ones if None.
+
+    Returns:
+        The array of axes, of shape ``(latents, latents)``; those above the diagonal are off.
+
+    Raises:
+        ArgumentError: for a latent or a row that is not there.
+        ShapeError: if the two have latents of different sizes, or ``axes`` is of another size.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> x = torch.randn(3, 5)
+        >>> svi = idvae.from_guide(vae.model, vae.guide, x, num_samples=50)
+        >>> exact = {"latent": torch.randn(2, 50, 3, 2)}
+        >>> nuts = idvae.from_mcmc(exact, vae.model, x)
+        >>> idvae.plot_compare(svi, nuts, row=2).shape
+        (2, 2)
+    """
+    check_count("num_latents", num_latents)
+    groups = [groups_of(data) for data in (svi, nuts)]
+    name = _site(groups, var_name)
+    picked = [_row_of(group["posterior"][name], name, row) for group in groups]
+    (_, latents, point), (_, others, _) = picked
+    if latents != others:
+        raise ShapeError(
+            f"the latent {name!r} has {len(latents)} dimensions in svi but {len(others)} in nuts"
+        )
+    sides = [draws[:num_latents] for draws, _, _ in picked]
+    count = len(sides[0])
+    prior = next(
+        (_row_of(g["prior"][name], name, row)[0] for g in groups if name in g.get("prior", {})),
+        None,
+    )
+    axes = _grid_of_axes(axes, count)
+    for i, j in np.ndindex(count, count):
+        ax = axes[i, j]
+        if j > i:
+            ax.set_axis_off()
+            continue
+        if i == j:
+            _draw_marginal(ax, [side[i] for side in sides], None if prior is None else prior[i])
+        else:
+            for number, side in enumerate(sides):
+                _draw_pair(ax, side[j], side[i], color=f"C{number}")
+            ax.set_ylim(*_view([side[i] for side in sides]))
+        ax.set_xlim(*_view([side[j] for side in sides]))
+        ax.tick_params(labelbottom=i == count - 1, labelleft=j == 0 and i > 0)
+        if i == count - 1:
+            ax.set_xlabel(latents[j])
+        if j == 0 and i > 0:
+            ax.set_ylabel(latents[i])
+    _explain(axes, labels, point, prior is not None)
+    return axes
+
+
+def _site(groups: Sequence[Any], var_name: str | None) -> str:
+    for side, group in zip(("svi", "nuts"), groups, strict=True):
+        if "posterior" not in group:
+            raise ArgumentError(f"{side} has the groups {sorted(group)}: expected a posterior")
+    known = [str(name) for name in groups[0]["posterior"].data_vars]
+    name = known[0] if var_name is None else var_name
+    if any(name not in group["posterior"] for group in groups):
+        raise ArgumentError(f"var_name={name!r}: expected a latent of both, one of {known}")
+    return name
+
+
+def _row_of(array: Any, name: str, row: int) -> tuple[Array, list[str], str]:
+    """Return draws of shape (latents, draws), the latents' names and the data point's."""
+    values, latents, points = cells_of(array, name)
+    if not -len(points) <= row < len(points) and points != ["all"]:
+        raise ArgumentError(f"row={row}: {name!r} has {len(points)} data points")
+    cells = values.reshape(-1, len(latents), len(points))
+    if points == ["all"]:
+        return cells[..., 0].T, latents, "all data"
+    point = points[row]
+    return cells[..., row].T, latents, point if isinstance(point, str) else f"data {point}"
+
+
+def _grid_of_axes(axes: Any, count: int) -> Any:
+    if axes is None:
+        size = (4.8, 3.4) if count == 1 else (1.4 + 2.0 * count, 1.0 + 1.9 * count)
+        _, axes = plt.subplots(count, count, figsize=size, squeeze=False, layout="constrained")
+    axes = np.asarray(axes)
+    if axes.size != count * count:
+        raise ShapeError(
+            f"axes has {axes.size} axes: {count} latents need {count} by {count}; set num_latents"
+        )
+    return axes.reshape(count, count)
+
+
+def _view(sides: Sequence[Array]) -> tuple[float, float]:
+    """Return limits around the draws of all sides."""
+    low, high = min(side.min() for side in sides), max(side.max() for side in sides)
+    margin = 0.08 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _draw_marginal(ax: Any, sides: Sequence[Array], prior: Array | None) -> None:
+    if prior is not None and np.ptp(prior) > 0:
+        ax.fill_between(*density(prior), color="0.85", linewidth=0)
+    for number, draws in enumerate(sides):
+        if np.ptp(draws) > 0:
+            grid, height = density(draws)
+            # The estimate ends at the outermost draws, where it need not be 0.
+            ax.plot(np.pad(grid, 1, mode="edge"), np.pad(height, 1), color=f"C{number}")
+        else:
+            # A guide that is a point has no density.
+            ax.axvline(draws[0], color=f"C{number}")
+    ax.set_yticks([])
+    ax.set_ylim(bottom=0)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+
+
+def _thinned(draws: Array, size: int) -> Array:
+    return draws[..., :: -(-draws.shape[-1] // size)]
+
+
+def _draw_pair(ax: Any, across: Array, up: Array, *, color: str) -> None:
+    both = np.stack([across, up])
+    ax.scatter(*_thinned(both, POINTS_SHOWN), s=5, alpha=0.3, color=color, linewidths=0)
+    covariance = np.cov(both)
+    if not np.linalg.cond(covariance) < 1e10:
+        return
+    centres = _thinned(both, KERNELS)
+    # Scott's bandwidth for two dimensions; whitening lets the kernel follow a correlation.
+    whiten = np.linalg.inv(np.linalg.cholesky(covariance)) * centres.shape[1] ** (1 / 6)
+    white = whiten @ centres
+    grids = [np.linspace(*_view([side]), GRID) for side in both]
+    mesh = np.stack(np.meshgrid(*grids)).reshape(2, -1)
+    height = _kernels(whiten @ mesh, white)
+    levels = np.quantile(_kernels(white, white), [1 - mass for mass in CONTOUR_MASSES])
+    if np.unique(levels).size == levels.size:
+        ax.contour(*grids, height.reshape(GRID, GRID), levels=levels, colors=color, linewidths=1.2)
+
+
+def _kernels(points: Array, centres: Array) -> Array:
+    """Return the mean of Normal kernels of unit width, not normalised, at points (2, n)."""
+    squares = sum((p[:, None] - c) ** 2 for p, c in zip(points, centres, strict=True))
+    mean: Array = np.exp(-0.5 * np.asarray(squares)).mean(-1)
+    return mean
+
+
+def _explain(axes: Any, labels: tuple[str, str], point: str, has_prior: bool) -> None:
+    """Add one legend that names the data point, beside the diagonal if there is room."""
+    handles: list[Any] = [Line2D([], [], color=f"C{i}", label=labels[i]) for i in (0, 1)]
+    if has_prior:
+        handles.append(Patch(color="0.85", label="prior"))
+    options: dict[str, Any] = {
+        "handles": handles,
+        "title": point,
+        "frameon": False,
+        "alignment": "left",
+    }
+    if len(axes) == 1:
+        axes[0, 0].figure.legend(loc="outside right upper", **options)
+        return
+    options["title"] += "\ncontours: 50% and 90% of draws"
+    axes[0, -1].legend(loc="upper right", **options)
