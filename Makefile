@@ -9,7 +9,7 @@ PYTHON_ARVIZ1 ?= $(firstword $(foreach v,3.13 3.12,$(shell command -v python$(v)
 
 export MPLBACKEND := agg
 
-.PHONY: demo test test-all test-arviz1 lint docs bench venv clean
+.PHONY: demo test test-slow test-all test-arviz1 lint docs bench venv clean
 
 demo: venv
 	$(BIN)/python -m pyro_idvae --out out/demo
@@ -17,8 +17,11 @@ demo: venv
 test: venv
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
 
-test-all: venv
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+# Calibration of the samplers and other statistical checks that take minutes.
+test-slow: venv
+	$(BIN)/python -m pytest -n 2 -m slow
+
+test-all: test test-slow
 
 # The seam to ArviZ needs no torch: its tests also run against ArviZ 1.x.
 test-arviz1: .venv-arviz1/.stamp

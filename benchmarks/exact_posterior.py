@@ -20,7 +20,7 @@ from pyro.infer import MCMC, NUTS
 import pyro_idvae as idvae
 from pyro_idvae.diagnostics.ess import effective_sample_size
 from pyro_idvae.infer.draws import Layout
-from pyro_idvae.infer.vectorized import RowSampler
+from pyro_idvae.infer.rowwise.vectorized import RowSampler
 
 SCALE = 0.3
 
@@ -96,10 +96,9 @@ def blackjax_nuts(model, x, *, chains=4, warmup=200, samples=250):
 
     g1, g2 = potential(injection.g1.potential), potential(injection.g2.potential)
     matrix = jnp.asarray(injection.beta.matrix().detach().numpy())
-    offset = jnp.asarray(injection.beta.bias.detach().numpy())
 
     def log_density(z, x):
-        mean = SCALE * g2(matrix @ g1(z) + offset)
+        mean = SCALE * g2(matrix @ g1(z))
         return -0.5 * jnp.sum(((x - mean) / SCALE) ** 2) - 0.5 * jnp.sum(z**2)
 
     def one(key, x):

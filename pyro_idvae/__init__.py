@@ -3,11 +3,13 @@
 
 from pyro_idvae import datasets, distributions, models, potentials, transforms
 from pyro_idvae.diagnostics import (
+    Autopsy,
     Certificate,
     CollapseReport,
     Comparison,
     ImportanceEstimate,
     active_units,
+    autopsy,
     certify,
     collapse_report,
     compare,
@@ -45,6 +47,7 @@ __all__ = [
     "IDVAE",
     "VAE",
     "AutoInjectiveLaplace",
+    "Autopsy",
     "BayesianModel",
     "Certificate",
     "CollapseReport",
@@ -55,6 +58,7 @@ __all__ = [
     "VectorizedHMC",
     "__version__",
     "active_units",
+    "autopsy",
     "certify",
     "collapse_report",
     "compare",

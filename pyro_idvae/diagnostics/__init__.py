@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Diagnostics of posterior collapse; units are nats throughout."""
 
+from pyro_idvae.diagnostics.autopsy_report import Autopsy, autopsy
 from pyro_idvae.diagnostics.certificate import Certificate, certify
 from pyro_idvae.diagnostics.collapse import collapse_report
 from pyro_idvae.diagnostics.collapse_table import CollapseReport
-from pyro_idvae.diagnostics.compare import Comparison, compare
+from pyro_idvae.diagnostics.comparison import Comparison, compare
 from pyro_idvae.diagnostics.importance import ImportanceEstimate, importance_log_likelihood
 from pyro_idvae.diagnostics.information import DiscreteInformation, discrete_information
 from pyro_idvae.diagnostics.metrics import active_units, kl_to_prior
 from pyro_idvae.diagnostics.witness import Witness, find_witness
 
 __all__ = [
+    "Autopsy",
     "Certificate",
     "CollapseReport",
     "Comparison",
@@ -18,6 +20,7 @@ __all__ = [
     "ImportanceEstimate",
     "Witness",
     "active_units",
+    "autopsy",
     "certify",
     "collapse_report",
     "compare",

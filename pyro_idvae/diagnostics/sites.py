@@ -53,13 +53,21 @@ def site_divergence(
     reference = float(prior.shape[0] * prior.shape[1])
     if _whole(values) and _whole(prior):
         return _of_labels(values.astype(int), prior.astype(int), reference, independent)
-    exact = f"prior_score_{name}"
-    if exact in groups.get("sample_stats", {}):
-        scores, reference = flat_draws(groups["sample_stats"][exact], dim), math.inf
+    known = exact_scores(groups, name, dim)
+    if known is not None:
+        scores, reference = known, math.inf
     else:
-        scores = _empirical_scores(values, prior)
+        scores = empirical_scores(values, prior)
     kl = kl_from_scores(scores, reference_size=reference, independent=independent)
     return kl, _aggregate(scores, kl)
+
+
+def exact_scores(groups: Mapping[str, xr.Dataset], name: str, dim: str | None) -> Array | None:
+    """Return a site's draws on the scale on which its prior is N(0, 1), if that is known."""
+    variable = f"prior_score_{name}"
+    if variable not in groups.get("sample_stats", {}):
+        return None
+    return flat_draws(groups["sample_stats"][variable], dim)
 
 
 def _aggregate(scores: Array, kl: DrawKL) -> Array:
@@ -76,7 +84,7 @@ def _whole(values: Array) -> bool:
     return values.dtype.kind in "iub" or bool((values == np.rint(values)).all())
 
 
-def _empirical_scores(values: Array, prior: Array) -> Array:
+def empirical_scores(values: Array, prior: Array) -> Array:
     """Return Φ⁻¹ of ranks among the prior draws of the same data point and dimension.
 
     Data points are not pooled: their priors may differ, and draws of one prior run may share a

@@ -5,9 +5,9 @@ from pyro_idvae.infer.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.checkpoint import load, save
 from pyro_idvae.infer.convert import from_guide, from_mcmc
 from pyro_idvae.infer.mcmc import mcmc
+from pyro_idvae.infer.rowwise.vectorized import VectorizedHMC
 from pyro_idvae.infer.svi import fit
 from pyro_idvae.infer.trainer import FitResult
-from pyro_idvae.infer.vectorized import VectorizedHMC
 
 __all__ = [
     "AutoInjectiveLaplace",

@@ -10,14 +10,14 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_idvae._checks import check_count
 from pyro_idvae.distributions import InjectiveLikelihood
 from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.infer.batches import as_arguments, row_count
 from pyro_idvae.infer.calls import LikelihoodCall, find_likelihood
-from pyro_idvae.infer.laplace import Posterior
+from pyro_idvae.infer.laplace import Posterior, inverse
 from pyro_idvae.infer.programs import Program
 
 
@@ -72,6 +72,7 @@ class AutoInjectiveLaplace(PyroModule):
         super().__init__()
         self._model = (model,)  # in a tuple: the model's parameters are not the guide's
         self.num_steps = check_count("num_steps", num_steps)
+        self._last: tuple[list[Tensor], LaplaceStart, list[Any]] | None = None
 
     def _posterior(self, args: Any, kwargs: Any) -> tuple[LikelihoodCall, Posterior]:
         call = find_likelihood(self._model[0], (args, kwargs))
@@ -96,21 +97,44 @@ class AutoInjectiveLaplace(PyroModule):
             data: a Tensor, or a tuple or dict of the model's arguments.
         """
         args, kwargs = as_arguments(data)
+        return self._approximation(args, kwargs)[0]
+
+    @torch.no_grad()
+    def _approximation(self, args: Any, kwargs: Any) -> tuple[LaplaceStart, list[Any]]:
+        """Return modes, factors and plates; those of the last call if nothing has changed."""
+        # Compared by value: optimisers may write to parameters without leaving a trace.
+        inputs = [*args, *kwargs.values(), *_state(self._model[0])]
+        tensors = [value for value in inputs if isinstance(value, Tensor)]
+        if self._last is not None and _equal(tensors, self._last[0]):
+            return self._last[1:]
         call, posterior = self._posterior(args, kwargs)
-        with torch.no_grad():
-            mode = posterior.mode(num_steps=self.num_steps)
-            factor = torch.linalg.cholesky(posterior.precision(mode))
-            covariance = torch.cholesky_inverse(factor)
-            return LaplaceStart(call.latent["name"], mode, torch.linalg.cholesky(covariance))
+        mode = posterior.mode(num_steps=self.num_steps)
+        covariance = inverse(posterior.precision(mode))
+        start = LaplaceStart(call.latent["name"], mode, torch.linalg.cholesky(covariance))
+        plates = [frame for frame in call.latent["cond_indep_stack"] if frame.dim is not None]
+        if tensors and isinstance(self._model[0], nn.Module):
+            self._last = [value.clone() for value in tensors], start, plates
+        return start, plates
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Run the guide on the model's arguments; returns z."""
-        call, posterior = self._posterior(args, kwargs)
-        mode = posterior.differentiable_mode(posterior.mode(num_steps=self.num_steps))
-        distribution = dist.MultivariateNormal(mode, precision_matrix=posterior.precision(mode))
+        (site, loc, factor), plates = self._approximation(args, kwargs)
+        distribution = dist.MultivariateNormal(loc, scale_tril=factor)
+        if torch.is_grad_enabled():
+            _, posterior = self._posterior(args, kwargs)
+            mode = posterior.differentiable_mode(loc)
+            distribution = dist.MultivariateNormal(mode, precision_matrix=posterior.precision(mode))
         with ExitStack() as stack:
-            for frame in call.latent["cond_indep_stack"]:
-                if frame.dim is not None:
-                    stack.enter_context(pyro.plate(frame.name, frame.size, dim=frame.dim))
-            z: Tensor = pyro.sample(call.latent["name"], distribution)
+            for frame in plates:
+                stack.enter_context(pyro.plate(frame.name, frame.size, dim=frame.dim))
+            z: Tensor = pyro.sample(site, distribution)
         return z
+
+
+def _state(model: Program) -> list[Tensor]:
+    """Return what a module's density depends on."""
+    return [*model.parameters(), *model.buffers()] if isinstance(model, nn.Module) else []
+
+
+def _equal(tensors: list[Tensor], others: list[Tensor]) -> bool:
+    return len(tensors) == len(others) and all(map(torch.equal, tensors, others))

@@ -147,3 +147,8 @@ class Posterior:
         slope = self.gradient(z)
         newton: Tensor = torch.linalg.solve(hessian, slope.unsqueeze(-1)).squeeze(-1)
         return z - newton
+
+
+def inverse(precision: Tensor) -> Tensor:
+    """Return the inverses of positive definite matrices."""
+    return torch.cholesky_inverse(torch.linalg.cholesky(precision))

@@ -18,9 +18,9 @@ from pyro_idvae.infer.chains import KERNELS, ChainTask, run_chains
 from pyro_idvae.infer.convert import assemble, score_draws
 from pyro_idvae.infer.draws import Draw, Layout, stack
 from pyro_idvae.infer.programs import Program
-from pyro_idvae.infer.scoring import score_side_by_side
+from pyro_idvae.infer.rowwise.scoring import score_side_by_side
+from pyro_idvae.infer.rowwise.vectorized import RowSampler
 from pyro_idvae.infer.sites import check_continuous
-from pyro_idvae.infer.vectorized import RowSampler
 
 WARMUP_STEPS = {"hmc": 500, "nuts": 500, "vectorized": 200}
 TARGET_ACCEPT_PROB = {"hmc": 0.8, "nuts": 0.8, "vectorized": 0.88}

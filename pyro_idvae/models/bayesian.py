@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -27,6 +29,19 @@ class _Given(Messenger):
         given = msg["args"][1] if len(msg["args"]) > 1 else None
         if isinstance(given, Tensor):
             msg["value"], msg["done"], msg["stop"] = given, True, True
+
+
+@contextmanager
+def _mode_of(outer: nn.Module, inner: nn.Module) -> Iterator[None]:
+    """Run one module in the mode, training or evaluation, of another."""
+    modes = [(part, part.training) for part in inner.modules()]
+    try:
+        for part, mode in modes:
+            part.training = mode and outer.training
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 class BayesianModel(PyroModule):
@@ -82,22 +97,22 @@ class BayesianModel(PyroModule):
             self.prior = lambda name, parameter: dist.Normal(
                 torch.zeros_like(parameter), scale
             ).to_event(parameter.dim())
-        self.model = model
+        self._model = (model,)  # in a tuple: its parameters are not this module's
 
     def check_data(self, *args: Any, **kwargs: Any) -> None:
         """Raise as the model does for data it cannot take."""
-        check = getattr(self._plain_model(), "check_data", None)
+        check = getattr(self.model, "check_data", None)
         if check is not None:
             check(*args, **kwargs)
 
-    def _plain_model(self) -> nn.Module:
-        # An attribute look-up would give a module's parameters to Pyro's store.
-        model: nn.Module = self._modules["model"]  # type: ignore[assignment]
-        return model
+    @property
+    def model(self) -> nn.Module:
+        """The model without priors on its parameters."""
+        return self._model[0]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Sample the parameters, and run the model with them."""
-        model = self._plain_model()
+        model = self.model
         values = {}
         for name in self.names:
             parameter = model.get_parameter(name).detach()
@@ -108,5 +123,7 @@ class BayesianModel(PyroModule):
                     f"expected that of the parameter, {tuple(parameter.shape)}"
                 )
             values[name] = pyro.sample(name, prior.to_event(len(prior.batch_shape)))
-        with _Given():
+        with _Given(), _mode_of(self, model), warnings.catch_warnings():
+            # Drawn values need no gradient; Pyro takes that for parameters somebody froze.
+            warnings.filterwarnings("ignore", message=".*was not registered in the param store")
             return torch.func.functional_call(model, values, args, kwargs)

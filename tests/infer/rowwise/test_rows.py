@@ -9,8 +9,8 @@ from pyro_idvae import IDVAE
 from pyro_idvae.errors import ArgumentError, DataError
 from pyro_idvae.infer.batches import as_arguments, take_rows
 from pyro_idvae.infer.draws import Layout
-from pyro_idvae.infer.gradients import row_gradients
-from pyro_idvae.infer.rows import RowDensity, check_factorises, silent
+from pyro_idvae.infer.rowwise.gradients import row_gradients
+from pyro_idvae.infer.rowwise.rows import RowDensity, check_factorises, silent
 
 X = torch.tensor([0.5, -1.0, 3.0, 0.2])
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pyro_idvae.infer.gradients import Evaluate
+from pyro_idvae.infer.rowwise.gradients import Evaluate
 
 MAX_ENERGY_ERROR = 1000.0
 """A trajectory whose energy rises by more is divergent; Pyro's and Stan's limit."""

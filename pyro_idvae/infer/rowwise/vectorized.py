@@ -15,13 +15,13 @@ from torch import Tensor
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import take_rows
-from pyro_idvae.infer.chunk import Chunk
 from pyro_idvae.infer.draws import Draw, Layout
-from pyro_idvae.infer.gradients import row_gradients
 from pyro_idvae.infer.programs import Program
-from pyro_idvae.infer.rows import RowDensity, check_factorises, silent
-from pyro_idvae.infer.starts import closed_form_start, scattered, searched_start
-from pyro_idvae.infer.trajectory import Dynamics
+from pyro_idvae.infer.rowwise.chunk import Chunk
+from pyro_idvae.infer.rowwise.gradients import row_gradients
+from pyro_idvae.infer.rowwise.rows import RowDensity, check_factorises, silent
+from pyro_idvae.infer.rowwise.starts import closed_form_start, scattered, searched_start
+from pyro_idvae.infer.rowwise.trajectory import Dynamics
 
 CHUNK_SIZE = {"cpu": 1024, "cuda": 2**17}
 """Rows at once: what stays in a processor's cache, what fills a GPU."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pyro_idvae.infer.batches import Arguments
-from pyro_idvae.infer.capture import CapturedFunction
-from pyro_idvae.infer.rows import RowDensity
+from pyro_idvae.infer.rowwise.capture import CapturedFunction
+from pyro_idvae.infer.rowwise.rows import RowDensity
 
 Evaluate = Callable[..., tuple[Tensor, Tensor]]
 """(u, *constants) → log p of each row and its gradient."""

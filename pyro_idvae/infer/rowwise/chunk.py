@@ -6,9 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_idvae.infer.adaptation import Lengths, StepSizes, jittered, shrunk_covariance
-from pyro_idvae.infer.gradients import RowGradient
-from pyro_idvae.infer.trajectory import Dynamics, Metric, Outcome, State, iterate
+from pyro_idvae.infer.rowwise.adaptation import Lengths, StepSizes, jittered, shrunk_covariance
+from pyro_idvae.infer.rowwise.gradients import RowGradient
+from pyro_idvae.infer.rowwise.trajectory import Dynamics, Metric, Outcome, State, iterate
 
 WINDOWS = ((0.15, 0.35), (0.35, 0.65))
 """Shares of warm-up whose draws make a new covariance."""

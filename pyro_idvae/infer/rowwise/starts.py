@@ -10,8 +10,8 @@ from pyro_idvae.distributions import InjectiveLikelihood
 from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.infer.calls import find_likelihood
 from pyro_idvae.infer.draws import Layout
-from pyro_idvae.infer.gradients import RowGradient
-from pyro_idvae.infer.laplace import Posterior
+from pyro_idvae.infer.laplace import Posterior, inverse
+from pyro_idvae.infer.rowwise.gradients import RowGradient
 
 LEAST_PRECISION = 1e-2
 """Curvatures below, in units of the unconstrained latents, are taken for this."""
@@ -63,11 +63,6 @@ def searched_start(target: RowGradient, chains: int, *, num_steps: int = 30) -> 
     values, vectors = torch.linalg.eigh(curvature)
     values = values.abs().clamp_min(LEAST_PRECISION)
     return mode, (vectors / values.unsqueeze(-2)) @ vectors.mT
-
-
-def inverse(precision: Tensor) -> Tensor:
-    """Return the inverses of positive definite matrices."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(precision))
 
 
 @torch.no_grad()

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who lost the information: the model, the guide's family, its encoder, or the optimiser."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyro.distributions as dist
+from torch import Tensor
+
+from pyro_idvae._checks import check_count, check_real
+from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.diagnostics.collapse import collapse_report
+from pyro_idvae.diagnostics.collapse_table import COLLAPSED, INFORMATIVE, CollapseReport
+from pyro_idvae.diagnostics.kept import information_kept
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.infer.batches import Arguments, as_arguments
+from pyro_idvae.infer.convert import assemble, from_guide
+from pyro_idvae.infer.draws import Draw, Layout
+from pyro_idvae.infer.mcmc import mcmc
+from pyro_idvae.infer.plates import check_amortised
+from pyro_idvae.infer.programs import Program
+from pyro_idvae.infer.retrain import guide_parameters, reset, restored, teach
+from pyro_idvae.infer.rowwise.free import FreeNormal
+from pyro_idvae.infer.rowwise.rows import check_factorises
+from pyro_idvae.infer.rowwise.scoring import score_side_by_side
+from pyro_idvae.infer.sites import latent_sites, unwrap_masks
+
+MODEL, FAMILY, AMORTISATION = "model", "family", "amortisation"
+OPTIMISATION, HEALTHY, UNDECIDED = "optimisation", "healthy", "undecided"
+
+EVIDENCE = {
+    MODEL: "the exact posterior is the prior ({exact:.3f} nats, at most {upper:.3f}): whatever the "
+    "guide, there is nothing to find",
+    FAMILY: "the exact posterior has {exact:.2f} nats, but a freely optimised q of the guide's "
+    "family keeps only {free:.2f}",
+    AMORTISATION: "a free q of the guide's family keeps {free:.2f} of {exact:.2f} nats, the "
+    "encoder, even taught from exact draws, only {retrained:.2f}",
+    OPTIMISATION: "the guide keeps {guide:.2f} of {exact:.2f} nats, though its own family and "
+    "encoder can keep {best:.2f}: training did not get there",
+    HEALTHY: "the guide keeps {guide:.2f} of the exact posterior's {exact:.2f} nats",
+    UNDECIDED: "the exact posterior's {exact:.3f} nats ({lower:.3f} to {upper:.3f}) are neither "
+    "below ε nor surely above 0: draw more",
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Autopsy:
+    """Where each latent's information was lost, in nats.
+
+    Attributes:
+        table: one row for each latent dimension: ``verdict``; ``exact``, the mean KL of the exact
+            posterior to the prior, with ``exact_lower`` and ``exact_upper``; what is kept of it by
+            the ``guide``, a freely optimised q (``free``) and the guide taught from exact draws
+            (``retrained``); ``evidence`` in words.
+        exact: the collapse report of the exact posterior.
+        guide: the collapse report of the guide.
+        family: the family of the free q.
+        notes: what was left out, and why.
+    """
+
+    table: pd.DataFrame
+    exact: CollapseReport
+    guide: CollapseReport
+    family: str
+    notes: tuple[str, ...]
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """The verdict of each latent."""
+        return dict(zip(self.table.index, self.table["verdict"], strict=True))
+
+    def __str__(self) -> str:
+        lines = [
+            f"autopsy, in nats: what the exact posterior has, and what is kept of it (free q: "
+            f"{self.family})"
+        ]
+        for name, row in self.table.iterrows():
+            lines.append(f"  {name}: {row['verdict']}: {row['evidence']}")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    __repr__ = __str__
+
+
+def autopsy(
+    model: Program,
+    guide: Program,
+    data: Any,
+    *,
+    epsilon: float = 0.05,
+    confidence: float = 0.95,
+    share: float = 0.5,
+    num_samples: int = 500,
+    num_chains: int = 4,
+    num_steps: int = 500,
+    mcmc_options: dict[str, Any] | None = None,
+    seed: int | None = None,
+    progress: bool = False,
+) -> Autopsy:
+    r"""Tell, latent by latent, who lost the information that the guide does not have.
+
+    Four posteriors are compared: the exact one, by MCMC at the model's parameters as they are; a q
+    of the guide's family, optimised freely for each data point; the guide's own encoder, taught
+    from the exact posterior's draws; the guide as it is. A latent's verdict is
+
+    - *model*: the exact posterior is the prior, by the equivalence test of
+      :func:`collapse_report`. The likelihood does not depend on the latent: no guide, no training
+      can change that. Only another model can.
+    - *family*: the exact posterior is informative, the free q keeps less than ``share`` of it.
+    - *amortisation*: the free q keeps it, the encoder does not even when taught.
+    - *optimisation*: the taught encoder keeps it (or, for a guide without one, the free q).
+    - *healthy*: the guide keeps it. *undecided*: the exact posterior's KL is.
+
+    What a q keeps of the exact posterior's information about :math:`z_k` is
+
+    .. math:: \mathbb E_{p(z_k|x)}\Bigl[\log\frac{q(z_k|x)}{p(z_k)}\Bigr]
+        = \mathrm{KL}(p(z_k|x)\,\|\,p(z_k)) - \mathrm{KL}(p(z_k|x)\,\|\,q(z_k|x)),
+
+    averaged over data points: 0 for a guide that is the prior, all of it for the exact posterior,
+    and less for one that is confident and wrong. Marginals of q count as Normal on the scale on
+    which the prior is.
+
+    Parameters are put back as they were, whatever happens.
+
+    Args:
+        model: the model, any callable.
+        guide: its guide, any callable.
+        data: a Tensor, or a tuple or dict of the model's arguments; some hundred rows will do.
+        epsilon: nats below which a divergence counts as none.
+        confidence: of each one-sided limit.
+        share: a q that keeps less than this share of the exact information has lost it.
+        num_samples: draws a chain; of each q as many as of all chains.
+        num_chains: chains.
+        num_steps: steps of the free q and of the encoder's lessons.
+        mcmc_options: further arguments of :func:`mcmc`; ``kernel`` is ``"vectorized"`` if the
+            model factorises over its data plate, else ``"nuts"``.
+        seed: seed of Pyro's random numbers.
+        progress: show the sampler's progress bar.
+
+    Returns:
+        An :class:`Autopsy`.
+
+    Raises:
+        SiteMismatchError: if the guide's sites are not the model's.
+        ArgumentError: for arguments out of range, or a model that cannot be sampled.
+        DataError: for a guide that is a point: it has no information to keep.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(5, 1, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> x = vae.likelihood.condition(torch.randn(50, 1)).sample()
+        >>> guide = idvae.AutoInjectiveLaplace(vae.model)
+        >>> idvae.autopsy(vae.model, guide, x, num_samples=100, seed=0).verdicts
+        {'latent[0]': 'healthy'}
+
+    Reference:
+        Wang, Blei & Cunningham, *Posterior Collapse and Latent Variable Non-identifiability*,
+        NeurIPS 2021; Cremer, Li & Duvenaud, *Inference Suboptimality in Variational Autoencoders*,
+        ICML 2018.
+    """
+    check_real("share", share, above=0.0, below=1.0)
+    check_count("num_steps", num_steps)
+    arguments = as_arguments(data)
+    limits: dict[str, Any] = {"epsilon": epsilon, "confidence": confidence}
+    notes: list[str] = []
+    with restored(model, guide, arguments):
+        layout = Layout(model, guide, arguments)
+        try:
+            check_factorises(Layout(model, None, arguments))
+            kernel = "vectorized"
+        except ArgumentError as error:
+            kernel = "nuts"
+            notes.append(f"one chain state for all rows: {error}")
+        options = {"kernel": kernel, **(mcmc_options or {})}
+        sampling: dict[str, Any] = {
+            "num_samples": num_samples,
+            "num_chains": num_chains,
+            "progress": progress,
+        }
+        exact = mcmc(model, data, seed=seed, **sampling, **options)
+        total = num_samples * num_chains
+        own = from_guide(model, guide, data, num_samples=total, num_prior_samples=total)
+        exact_report = collapse_report(exact, **limits)
+        guide_report = collapse_report(own, **limits)
+        kept = {"guide": information_kept(exact, own)}
+        full = _is_full(layout)
+        draws = _tensors(exact, layout)
+        if kernel == "vectorized":
+            free = FreeNormal(Layout(model, None, arguments), draws, full=full, num_steps=num_steps)
+            kept["free"] = information_kept(exact, _converted(layout, free, total))
+        else:
+            notes.append("no free q: rows that share latents have no q of their own")
+        parameters, reason = _teachable(model, guide, arguments)
+        notes += [reason] if reason else []
+        # From where the encoder is, then from a fresh start: it may be where no gradient is left.
+        for attempt in range(2 if parameters else 0):
+            if attempt == 1 and not reset(guide, parameters):
+                break
+            teach(guide, parameters, arguments, draws, num_steps=num_steps)
+            again = from_guide(model, guide, data, num_samples=total, num_prior_samples=1)
+            found = information_kept(exact, again)
+            kept["retrained"] = np.fmax(kept.get("retrained", found), found)
+            if (kept["retrained"] >= share * exact_report.table["kl"]).all():
+                break
+    table = _judge(exact_report, kept, share)
+    family = f"{'full-covariance' if full else 'factorised'} Normal for each data point"
+    return Autopsy(table, exact_report, guide_report, family, tuple(notes))
+
+
+def _is_full(layout: Layout) -> bool:
+    """Tell whether the guide has a covariance between the latents of one row."""
+    return any(
+        isinstance(unwrap_masks(site["fn"]), dist.MultivariateNormal)
+        for site in latent_sites(layout.guide_trace).values()
+    )
+
+
+def _tensors(data: Any, layout: Layout) -> Draw:
+    """Return the posterior's draws as tensors, in the site's own order of dimensions."""
+    posterior = groups_of(data)["posterior"]
+    draws = {}
+    for name in layout.latents:
+        like = layout.trace.nodes[name]["value"]
+        values = posterior[name].transpose("chain", "draw", *layout.dims(name)).values
+        draws[name] = like.new_tensor(values)
+    return draws
+
+
+def _converted(layout: Layout, free: FreeNormal, num_samples: int) -> Any:
+    draws, log_q = free.sample(num_samples)
+    return assemble(
+        layout,
+        draws,
+        score_side_by_side(free.layout, draws),
+        {"log_q": log_q},
+        num_prior_samples=1,
+        posterior_predictive=False,
+        coords=None,
+        inference_method="svi",
+    )
+
+
+def _teachable(model: Program, guide: Program, arguments: Arguments) -> tuple[list[Tensor], str]:
+    """Return the parameters of a guide's encoder, or why there is nothing to teach."""
+    parameters = guide_parameters(model, guide, arguments)
+    if not parameters:
+        return [], "the guide has no parameters of its own to train: nothing was retrained"
+    try:
+        check_amortised(model, guide, arguments)
+    except ArgumentError:
+        return [], (
+            "the guide's parameters belong to certain rows: it has no encoder to retrain, and "
+            "what the free q shows is what it could learn"
+        )
+    return parameters, ""
+
+
+def _judge(exact: CollapseReport, kept: dict[str, Any], share: float) -> pd.DataFrame:
+    rows = []
+    for place, (_, row) in enumerate(exact.table.iterrows()):
+        parts = {name: float(values[place]) for name, values in kept.items()}
+        parts = {**dict.fromkeys(("guide", "free", "retrained"), math.nan), **parts}
+        verdict = _verdict(row, parts, share)
+        figures = {
+            "exact": row["kl"],
+            "lower": row["kl_lower"],
+            "upper": row["kl_upper"],
+            "best": np.nanmax([parts["free"], parts["retrained"], parts["guide"]]),
+            **parts,
+        }
+        rows.append(
+            {
+                "verdict": verdict,
+                "exact": row["kl"],
+                "exact_lower": row["kl_lower"],
+                "exact_upper": row["kl_upper"],
+                **parts,
+                "evidence": EVIDENCE[verdict].format(**figures),
+            }
+        )
+    return pd.DataFrame(rows, index=exact.table.index)
+
+
+def _verdict(exact: Any, kept: dict[str, float], share: float) -> str:
+    if exact["verdict"] == COLLAPSED:
+        return MODEL
+    if exact["verdict"] != INFORMATIVE:
+        return UNDECIDED
+    enough = share * exact["kl"]
+    if kept["guide"] >= enough:
+        return HEALTHY
+    # A q taught from exact draws may keep what the ELBO's own optimum gives up; training aims at
+    # the latter.
+    if kept["free"] < enough:
+        return FAMILY
+    return AMORTISATION if kept["retrained"] < enough else OPTIMISATION

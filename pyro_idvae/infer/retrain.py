@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An encoder taught by the exact posterior's draws, and put back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_idvae.infer.batches import Arguments
+from pyro_idvae.infer.draws import Draw
+from pyro_idvae.infer.parameters import claim_parameters
+from pyro_idvae.infer.programs import Program, modules_of
+
+
+@contextmanager
+def restored(model: Program, guide: Program, arguments: Arguments) -> Iterator[None]:
+    """Put every parameter, buffer and mode of a pair back, and the store's other entries."""
+    store = pyro.get_param_store()
+    parameters = list(claim_parameters(model, guide, arguments).parameters.values())
+    modules = modules_of(*(getattr(program, "__self__", program) for program in (model, guide)))
+    for module in modules:
+        parameters += [*module.parameters(), *module.buffers()]
+    copies = [tensor.detach().clone() for tensor in parameters]
+    flags = [tensor.requires_grad for tensor in parameters]
+    names = set(store.keys())
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    rng = torch.random.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(rng)
+        with torch.no_grad():
+            for tensor, copy in zip(parameters, copies, strict=True):
+                tensor.copy_(copy)
+        for tensor, flag in zip(parameters, flags, strict=True):
+            tensor.requires_grad_(flag)
+            tensor.grad = None
+        for part, mode in modes:
+            part.training = mode
+        for name in set(store.keys()) - names:
+            del store[name]
+
+
+def guide_parameters(model: Program, guide: Program, arguments: Arguments) -> list[Tensor]:
+    """Return the unconstrained parameters of the guide alone that can be trained."""
+    claim = claim_parameters(model, guide, arguments)
+    own, shared = (
+        {name for name, node in trace.nodes.items() if node["type"] == "param"}
+        for trace in (claim.guide_trace, claim.model_trace)
+    )
+    return [p for n, p in claim.parameters.items() if n in own - shared and p.requires_grad]
+
+
+def reset(guide: Program, parameters: list[Tensor]) -> bool:
+    """Start the layers of an encoder anew; tell whether there were any that can."""
+    own = {id(parameter) for parameter in parameters}
+    layers = [
+        layer
+        for module in modules_of(getattr(guide, "__self__", guide))
+        for layer in module.modules()
+        if hasattr(layer, "reset_parameters") and all(id(p) in own for p in layer.parameters())
+    ]
+    for layer in layers:
+        layer.reset_parameters()
+    return bool(layers)
+
+
+def teach(
+    guide: Program,
+    parameters: list[Tensor],
+    arguments: Arguments,
+    draws: Draw,
+    *,
+    num_steps: int,
+    learning_rate: float = 1e-2,
+) -> None:
+    """Maximise the mean of log q(z|x) over draws of the exact posterior, by Adam.
+
+    Args:
+        guide: an amortised guide.
+        parameters: what to train, in place.
+        arguments: the data.
+        draws: exact draws, of shape ``(chain, draw) + site shape``.
+        num_steps: steps, each on one draw of every data point.
+        learning_rate: at the start; it falls to 0 like a cosine.
+    """
+    args, kwargs = arguments
+    flat = {name: value.flatten(0, 1) for name, value in draws.items()}
+    count = len(next(iter(flat.values())))
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    for _ in range(num_steps):
+        index = int(torch.randint(count, ()))
+        draw = {name: value[index] for name, value in flat.items()}
+        trace: Any = poutine.trace(poutine.condition(guide, data=draw)).get_trace(*args, **kwargs)
+        loss = -trace.log_prob_sum() / len(next(iter(draw.values())))
+        if not bool(torch.isfinite(loss)):
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 100.0)
+        optimizer.step()
+        schedule.step()
