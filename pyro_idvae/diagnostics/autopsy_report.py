@@ -40,8 +40,8 @@ EVIDENCE = {
     "family keeps only {free:.2f}",
     AMORTISATION: "a free q of the guide's family keeps {free:.2f} of {exact:.2f} nats, the "
     "encoder, even taught from exact draws, only {retrained:.2f}",
-    OPTIMISATION: "the guide keeps {guide:.2f} of {exact:.2f} nats, though its own family and "
-    "encoder can keep {best:.2f}: training did not get there",
+    OPTIMISATION: "the guide keeps {guide:.2f} of {exact:.2f} nats, though a q of its own "
+    "kind can keep {best:.2f}: training did not get there",
     HEALTHY: "the guide keeps {guide:.2f} of the exact posterior's {exact:.2f} nats",
     UNDECIDED: "the exact posterior's {exact:.3f} nats ({lower:.3f} to {upper:.3f}) are neither "
     "below ε nor surely above 0: draw more",
