@@ -34,6 +34,7 @@ from pyro_idvae.models import IDVAE, VAE, BayesianModel, Encoder
 from pyro_idvae.plots import (
     plot_collapse,
     plot_compare,
+    plot_latent_walk,
     plot_likelihood_surface,
     plot_losses,
     plot_prior_posterior,
@@ -76,6 +77,7 @@ __all__ = [
     "models",
     "plot_collapse",
     "plot_compare",
+    "plot_latent_walk",
     "plot_likelihood_surface",
     "plot_losses",
     "plot_prior_posterior",

@@ -97,6 +97,10 @@ def to_arviz(
 
 def groups_of(data: Any) -> dict[str, xr.Dataset]:
     """Return the groups of a native ArviZ object as datasets, by name."""
+    if not hasattr(data, "children") and not hasattr(data, "groups"):
+        raise TypeError(
+            f"data is a {type(data).__name__}: expected ArviZ data of from_guide, from_mcmc, mcmc"
+        )
     if hasattr(data, "children"):
         return {name: node.to_dataset() for name, node in data.children.items()}
     return {name: data[name] for name in data.groups()}

@@ -8,9 +8,17 @@ import matplotlib.pyplot as plt
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+BUILT = {"_build", "api"}
+PAGES = [
+    path
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+    if path.relative_to(ROOT / "docs").parts[0] not in BUILT
+]
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 BLOCKS = {
-    path.name: re.findall(r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+    path.relative_to(ROOT).as_posix(): re.findall(
+        r"^```python\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE
+    )
     for path in FILES
 }
 
@@ -26,3 +34,4 @@ def test_blocks_run(name):
 
 def test_there_are_blocks():
     assert sum(map(len, BLOCKS.values())) >= 3
+    assert any(name.startswith("docs/layers/") for name, blocks in BLOCKS.items() if blocks)

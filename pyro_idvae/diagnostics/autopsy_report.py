@@ -176,13 +176,14 @@ def autopsy(
         except ArgumentError as error:
             kernel = "nuts"
             notes.append(f"one chain state for all rows: {error}")
-        options = {"kernel": kernel, **(mcmc_options or {})}
-        sampling: dict[str, Any] = {
+        options: dict[str, Any] = {
+            "kernel": kernel,
             "num_samples": num_samples,
             "num_chains": num_chains,
+            "seed": seed,
             "progress": progress,
         }
-        exact = mcmc(model, data, seed=seed, **sampling, **options)
+        exact = mcmc(model, data, **{**options, **(mcmc_options or {})})
         total = num_samples * num_chains
         own = from_guide(model, guide, data, num_samples=total, num_prior_samples=total)
         exact_report = collapse_report(exact, **limits)

@@ -17,13 +17,16 @@ from pyro_idvae.arviz_io import groups_of
 from pyro_idvae.diagnostics.collapse_table import (
     COLLAPSED,
     INFORMATIVE,
+    RHAT_LIMIT,
+    UNDECIDED,
     CollapseReport,
     holm,
     judge,
 )
 from pyro_idvae.diagnostics.divergence import LEAST_DRAWS
 from pyro_idvae.diagnostics.drawn import DrawKL
-from pyro_idvae.diagnostics.ess import effective_sample_size
+from pyro_idvae.diagnostics.ess import LEAST_DRAWS as LEAST_PER_CHAIN
+from pyro_idvae.diagnostics.ess import effective_sample_size, split_rhat
 from pyro_idvae.diagnostics.joint import JointDivergence, data_dimension, joint_divergence
 from pyro_idvae.diagnostics.sites import flat_draws, site_divergence
 from pyro_idvae.errors import ArgumentError, DataError
@@ -95,19 +98,24 @@ def collapse_report(
             "from_guide, from_mcmc or mcmc"
         )
     posterior = groups["posterior"]
-    names = [str(name) for name in (posterior.data_vars if var_names is None else var_names)]
+    wanted = [var_names] if isinstance(var_names, str) else var_names
+    names = [str(name) for name in (posterior.data_vars if wanted is None else wanted)]
     unknown = [name for name in names if name not in posterior]
     if unknown or not names:
         raise ArgumentError(
             f"var_names={var_names!r}: expected some of {sorted(map(str, posterior.data_vars))}"
         )
-    draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-    if draws < LEAST_DRAWS:
-        raise ArgumentError(f"data has {draws} posterior draws: expected at least {LEAST_DRAWS}")
+    chains, each = posterior.sizes["chain"], posterior.sizes["draw"]
+    if chains * each < LEAST_DRAWS or each < LEAST_PER_CHAIN:
+        raise ArgumentError(
+            f"data has {chains} chains of {each} posterior draws: expected at least {LEAST_DRAWS} "
+            f"draws, {LEAST_PER_CHAIN} in each chain"
+        )
     method = str(posterior.attrs.get("inference_method", "posterior"))
     joint = joint_divergence(groups, guide=method == "svi")
     dim = data_dimension(groups)
     latents = [_measure(groups, name, dim, method) for name in names]
+    rhat = np.concatenate([latent.rhat.ravel() for latent in latents])
     table = pd.concat([latent.rows(confidence) for latent in latents])
     table["p_value"] = holm(table["p_value"])
     limits = {"epsilon": epsilon, "confidence": confidence}
@@ -121,13 +129,17 @@ def collapse_report(
         epsilon=epsilon,
         confidence=confidence,
         method=method,
+        worst_rhat=float(np.nanmax(rhat)) if rhat.size else math.nan,
+        share_rhat=float((rhat > RHAT_LIMIT).mean()) if rhat.size else 0.0,
         num_points=int(table["data_points"].max()) if any(lat.local for lat in latents) else 0,
     )
 
 
 def _overall(vector: str, verdicts: pd.Series) -> str:
-    informative = INFORMATIVE in {vector, *verdicts}
-    return INFORMATIVE if informative and vector != COLLAPSED else vector
+    if vector == COLLAPSED:
+        # No marginal's divergence is above the vector's: one of them is wrong.
+        return UNDECIDED if INFORMATIVE in set(verdicts) else COLLAPSED
+    return INFORMATIVE if INFORMATIVE in {vector, *verdicts} else vector
 
 
 def _vector(joint: JointDivergence, *, epsilon: float, confidence: float) -> pd.Series:
@@ -161,6 +173,7 @@ class _Latent:
     mutual_information: Array
     aggregate_kl: Array
     ess: Array
+    rhat: Array
 
     def rows(self, confidence: float) -> pd.DataFrame:
         mean = self.kl.mean(0)
@@ -222,6 +235,7 @@ def _measure(groups: Mapping[str, xr.Dataset], name: str, dim: str | None, metho
         mutual_information=information if known else nothing,
         aggregate_kl=aggregate if known else nothing,
         ess=ess,
+        rhat=np.empty(0) if independent else split_rhat(values),
     )
 
 

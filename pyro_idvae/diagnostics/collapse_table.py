@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 
 COLLAPSED, INFORMATIVE, UNDECIDED = "collapsed", "informative", "undecided"
+RHAT_LIMIT = 1.05
 SHOWN = {
     "kl": "KL",
     "kl_lower": "lower",
@@ -49,6 +50,8 @@ class CollapseReport:
         method: how the draws were made.
         num_points: data points, the cap of the mutual information being their logarithm; 0 if no
             latent belongs to one.
+        worst_rhat: largest split R-hat of the latents' draws; NaN for a guide's draws.
+        share_rhat: share of the latents (times data points) whose R-hat is above 1.05.
     """
 
     table: pd.DataFrame
@@ -59,6 +62,8 @@ class CollapseReport:
     confidence: float
     method: str
     num_points: int
+    worst_rhat: float = math.nan
+    share_rhat: float = 0.0
 
     def __str__(self) -> str:
         return "\n".join([*self._head(), "", self._shown().to_string(), "", *self._words()])
@@ -98,6 +103,17 @@ class CollapseReport:
         lines = [f"Verdict: {self.verdict}. Of {len(self.table)} latents, {', '.join(parts)}."]
         if self.method == "svi":
             lines.append("These are the guide's draws: what it lacks, the model may have.")
+        if self.share_rhat > 0:
+            lines.append(
+                f"Caution: R-hat is above {RHAT_LIMIT} for {100 * self.share_rhat:.2g} % of the "
+                f"latents of data points (largest {self.worst_rhat:.2f}): their chains disagree, "
+                "and the verdicts rest on them."
+            )
+        if self.vector["verdict"] == COLLAPSED and INFORMATIVE in set(self.table["verdict"]):
+            lines.append(
+                "Caution: all latents together are collapsed, one of them is not: more draws are "
+                "needed."
+            )
         if self.num_points > 1:
             lines.append(
                 f"I(x;z) cannot exceed log N = {math.log(self.num_points):.2f}. KL aggregate is a "

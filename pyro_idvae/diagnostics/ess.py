@@ -66,6 +66,35 @@ def effective_sample_size(draws: Array) -> Array:
     return found.reshape(batch)
 
 
+def split_rhat(draws: Array) -> Array:
+    """Return the split R-hat of each series: near 1 where the halves of all chains agree.
+
+    Args:
+        draws: of shape ``(chain, draw) + batch``, at least 4 draws a chain.
+
+    Returns:
+        An array of shape ``batch``; 1 for series that never move.
+
+    Example:
+        >>> import numpy as np
+        >>> from pyro_idvae.diagnostics.ess import split_rhat
+        >>> draws = np.random.default_rng(0).normal(size=(4, 500, 3))
+        >>> bool((split_rhat(draws) < 1.01).all())
+        True
+
+    Reference:
+        Gelman et al., *Bayesian Data Analysis*, third edition, section 11.4.
+    """
+    draws = np.asarray(draws, dtype=float)
+    half = draws.shape[1] // 2
+    parts = np.concatenate([draws[:, :half], draws[:, draws.shape[1] - half :]])
+    within = parts.var(1, ddof=1).mean(0)
+    between = parts.mean(1).var(0, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rhat = np.sqrt((half - 1) / half + between / within)
+    return np.where((within == 0) & (between == 0), 1.0, rhat)
+
+
 def _ess(series: Array) -> Array:
     """Return the effective sizes of series of shape ``(chain, batch, draw)``."""
     chains, _, n = series.shape

@@ -105,6 +105,11 @@ def find_likelihood(model: Program, arguments: Arguments) -> LikelihoodCall:
             f"the prior of the site {name!r} is not N(0, I): the window is proved for that prior "
             "only; standardise z and put the rest into the map"
         )
+    if data["mask"] is not None or latent["mask"] is not None:
+        raise NoCertificateError(
+            "observations are masked by poutine.mask: give the mask to the likelihood, by "
+            "condition(z, mask=...)"
+        )
     options = dict(options)
     covariates = options.pop("covariates", inputs[1] if len(inputs) > 1 else None)
     return LikelihoodCall(likelihood, latent, data, covariates, options)
@@ -112,9 +117,7 @@ def find_likelihood(model: Program, arguments: Arguments) -> LikelihoodCall:
 
 def is_masked(node: Any) -> bool:
     """Tell whether a mask takes observations out of a site's density."""
-    return isinstance(unwrap_events(node["fn"]), dist.MaskedDistribution) or (
-        node["mask"] is not None
-    )
+    return isinstance(unwrap_events(node["fn"]), dist.MaskedDistribution)
 
 
 def _tensors(distribution: Any) -> dict[str, int]:

@@ -19,7 +19,7 @@ from pyro_idvae.infer.batches import Arguments, row_count
 from pyro_idvae.infer.parameters import claim_parameters
 from pyro_idvae.infer.plates import find_data_plate, subsampled_size
 from pyro_idvae.infer.programs import Program, evaluating
-from pyro_idvae.infer.sites import check_sites, latent_sites, observed_sites
+from pyro_idvae.infer.sites import check_sites, factor_sites, latent_sites, observed_sites
 
 Draw = dict[str, Tensor]
 """One value for each latent site."""
@@ -54,6 +54,8 @@ class Layout:
         self.trace, self.guide_trace = trace, guide_trace
         self.latents = list(latents)
         self.observed = list(observed_sites(trace))
+        # Densities besides the prior: what is observed, and factors, which count like it.
+        self.scored = self.observed + list(factor_sites(trace))
         self.rows = row_count(arguments)
         self.plate = find_data_plate(model, arguments, trace)
         sites = {*self.latents, *self.observed}
@@ -100,7 +102,7 @@ class Layout:
         conditioned = poutine.condition(self.model, data=draw)
         trace = poutine.trace(conditioned).get_trace(*args, **kwargs)
         trace.compute_log_prob()
-        likelihood = {name: self.per_row(trace.nodes[name]) for name in self.observed}
+        likelihood = {name: self.per_row(trace.nodes[name]) for name in self.scored}
         prior = {name: self.per_row(trace.nodes[name]) for name in self.latents}
         return likelihood, prior
 

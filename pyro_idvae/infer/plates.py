@@ -11,14 +11,14 @@ from pyro import poutine
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import Arguments, row_count, take_rows
 from pyro_idvae.infer.programs import Program, dry_run
-from pyro_idvae.infer.sites import is_subsampling, latent_sites, observed_sites
+from pyro_idvae.infer.sites import factor_sites, is_subsampling, latent_sites, observed_sites
 
 
 def frame_sizes(trace: Any) -> dict[str, int]:
     """Return the sizes of the plates around the observed sites, by name."""
     return {
         str(frame.name): int(frame.size)
-        for site in observed_sites(trace).values()
+        for site in [*observed_sites(trace).values(), *factor_sites(trace).values()]
         for frame in site["cond_indep_stack"]
         if frame.dim is not None
     }

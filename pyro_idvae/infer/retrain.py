@@ -22,15 +22,14 @@ from pyro_idvae.infer.programs import Program, modules_of
 def restored(model: Program, guide: Program, arguments: Arguments) -> Iterator[None]:
     """Put every parameter, buffer and mode of a pair back, and the store's other entries."""
     store = pyro.get_param_store()
+    names, rng = set(store.keys()), torch.random.get_rng_state()
     parameters = list(claim_parameters(model, guide, arguments).parameters.values())
     modules = modules_of(*(getattr(program, "__self__", program) for program in (model, guide)))
     for module in modules:
         parameters += [*module.parameters(), *module.buffers()]
     copies = [tensor.detach().clone() for tensor in parameters]
     flags = [tensor.requires_grad for tensor in parameters]
-    names = set(store.keys())
     modes = [(part, part.training) for module in modules for part in module.modules()]
-    rng = torch.random.get_rng_state()
     try:
         yield
     finally:
@@ -67,7 +66,7 @@ def reset(guide: Program, parameters: list[Tensor]) -> bool:
         if hasattr(layer, "reset_parameters") and all(id(p) in own for p in layer.parameters())
     ]
     for layer in layers:
-        layer.reset_parameters()
+        layer.reset_parameters()  # type: ignore[operator]
     return bool(layers)
 
 

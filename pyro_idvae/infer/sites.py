@@ -33,17 +33,50 @@ def observed_sites(trace: Any) -> dict[str, Any]:
     }
 
 
+def factor_sites(trace: Any) -> dict[str, Any]:
+    """Return the sites of ``pyro.factor``: densities of nothing observed."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and isinstance(unwrap_masks(site["fn"]), dist.Unit)
+    }
+
+
 def is_subsampling(site: Mapping[str, Any]) -> bool:
     """Tell whether a site is the index of a subsampled plate."""
     return type(site["fn"]).__name__ == "_Subsample"
 
 
 def check_continuous(trace: Any) -> None:
-    """Raise for discrete latents.
+    """Raise for latents that have no posterior density to sample from.
 
-    Pyro's HMC would sum them out, but a continuous site below a sum over components is drawn once
-    for each component, from a density that is none.
+    Discrete ones: Pyro's HMC would sum them out, but a continuous site below a sum over components
+    is drawn once for each component, from a density that is none. What ``obs_mask`` leaves behind:
+    its density is improper where there is an observation. Scaled densities: their posterior is
+    another one, and no divergence would mean what it says.
     """
+    scaled = [
+        name
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample"
+        and not is_subsampling(site)
+        and not (isinstance(site["scale"], (int, float)) and site["scale"] == 1.0)
+    ]
+    if scaled:
+        raise ArgumentError(
+            f"the densities of the sites {scaled} are scaled: their posterior is a tempered one; "
+            "take poutine.scale out of the model"
+        )
+    masked = [
+        name
+        for name in latent_sites(trace)
+        if name.endswith("_unobserved") and f"{name.removesuffix('_unobserved')}_observed" in trace
+    ]
+    if masked:
+        raise ArgumentError(
+            f"the sites {masked} come from obs_mask, and are improper where something is observed: "
+            "mask the distribution instead, by .mask(present), with any value where nothing is"
+        )
     discrete = [
         name for name, site in latent_sites(trace).items() if site["fn"].support.is_discrete
     ]

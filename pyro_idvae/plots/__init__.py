@@ -3,6 +3,7 @@
 
 from pyro_idvae.plots.collapse import plot_collapse
 from pyro_idvae.plots.compare import plot_compare
+from pyro_idvae.plots.latent_walk import plot_latent_walk
 from pyro_idvae.plots.likelihood_surface import plot_likelihood_surface
 from pyro_idvae.plots.losses import plot_losses
 from pyro_idvae.plots.prior_posterior import plot_prior_posterior
@@ -12,6 +13,7 @@ from pyro_idvae.plots.transport import plot_transport
 __all__ = [
     "plot_collapse",
     "plot_compare",
+    "plot_latent_walk",
     "plot_likelihood_surface",
     "plot_losses",
     "plot_prior_posterior",

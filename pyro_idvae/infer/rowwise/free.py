@@ -66,6 +66,8 @@ class FreeNormal:
             covariance = torch.einsum("sni,snj->nij", centred, centred) / len(u)
             ridge = 1e-4 * covariance.diagonal(dim1=-2, dim2=-1) + torch.finfo(u.dtype).eps
             start = u.mean(0), covariance + torch.diag_embed(ridge)
+        else:
+            start = start[0][0], start[1]
         loc, covariance = start
         if not self.full:
             # A factorised Normal fits the conditional widths, not the marginal ones.

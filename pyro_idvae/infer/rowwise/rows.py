@@ -19,6 +19,11 @@ from pyro_idvae.infer.draws import Draw, Layout
 from pyro_idvae.infer.programs import dry_run, evaluating, frozen
 from pyro_idvae.infer.sites import check_continuous, is_subsampling
 
+NUM_PROBES = 4
+"""Pairs of prior draws at which rows are moved."""
+ROUNDING = 500.0
+"""How many units of rounding two evaluations of one density may differ by."""
+
 
 @contextmanager
 def silent(layout: Layout) -> Iterator[None]:
@@ -107,30 +112,34 @@ class RowDensity:
                 volume = volume + by_row.reshape(*volume.shape, -1).sum(-1)
         return draw, volume
 
-    def parts(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log p of each row, and of what is outside the data plate."""
-        draw, total = self.constrain(u)
+    def terms(self, u: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return log densities by site: of each row, and, outside the data plate, as one number.
+
+        The volume of the transforms counts as a site of its own, without a name.
+        """
+        draw, volume = self.constrain(u)
         args, kwargs = self.arguments
         conditioned = poutine.condition(self.layout.model, data=draw)
         trace = poutine.trace(conditioned).get_trace(*args, **kwargs)
         trace.compute_log_prob()
-        outside = u.new_zeros(())
-        for site in trace.nodes.values():
+        inside, outside = {"": volume}, {}
+        for name, site in trace.nodes.items():
             if site["type"] != "sample" or is_subsampling(site):
                 continue
             dim = self.layout.frame_dim(site)
             if dim is None:
-                outside = outside + site["log_prob"].sum()
+                outside[name] = site["log_prob"].sum()
                 continue
             log_prob = site["log_prob"].movedim(dim, -1)
-            total = total + log_prob.reshape(-1, log_prob.shape[-1]).sum(0)
-        return total, outside
+            inside[name] = log_prob.reshape(-1, log_prob.shape[-1]).sum(0).expand(self.rows)
+        return inside, outside
 
     def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p of each row and its gradient, of shape ``(rows, dim)``."""
         with torch.enable_grad():
             u = u.detach().requires_grad_()
-            total, _ = self.parts(u)
+            inside, _ = self.terms(u)
+            total = torch.stack([*inside.values()]).sum(0)
             (gradient,) = torch.autograd.grad(total.sum(), u)
         return total.detach(), gradient
 
@@ -138,9 +147,9 @@ class RowDensity:
 def check_factorises(layout: Layout) -> None:
     """Raise unless each row's log density depends on its own data and latents only.
 
-    Moves the latents of half the rows: the others must not notice. Leaves half the rows out, and
-    repeats each: the others, and the copies, must have the density they had. Runs twice: the
-    density must not be random.
+    Leaves half the rows out, and repeats each: the others, and the copies, must have the density
+    they had. Runs twice: the density must not be random. Moves the latents of half the rows, again
+    and again: the others must not notice (:func:`check_rows`).
 
     Raises:
         ArgumentError: if the model does not factorise over its data plate.
@@ -159,35 +168,68 @@ def check_factorises(layout: Layout) -> None:
         twice = RowDensity(layout, take_rows(layout.arguments, both))
         fewer = RowDensity(layout, take_rows(layout.arguments, both[:half]))
         start = once.flatten(once.values())
-        base = start.repeat(2, 1)
-        moved = (torch.rand(2 * rows) < 0.5).to(start.device)
-        moved[0], moved[-1] = False, True
-        fresh = twice.flatten(twice.values())
-        first, outside = twice.parts(base)
-        again, _ = twice.parts(base)
-        single, _ = once.parts(start)
-        alone, _ = fewer.parts(start[:half])
-        other, outside_moved = twice.parts(torch.where(moved.unsqueeze(-1), fresh, base))
-    if not bool(first.isfinite().all()):
+        _check_supports(layout, once, start)
+        (first, _), (again, _) = twice.terms(start.repeat(2, 1)), twice.terms(start.repeat(2, 1))
+        (single, _), (alone, _) = once.terms(start), fewer.terms(start[:half])
+    if not all(bool(term.isfinite().all()) for term in first.values()):
         raise DataError("the log density of a draw from the prior is not finite: check the data")
-    if not _same(first, again):
-        raise ArgumentError(
-            "the model's log density at one point differs from call to call: it draws random "
-            "numbers that are not sample sites"
-        )
-    if not _same(outside, outside_moved):
-        raise ArgumentError(
-            "a site outside the data plate depends on the rows' latents: the log density does not "
-            "factorise over the plate; use kernel='nuts'"
-        )
-    copies = _same(first, single.repeat(2)) and _same(alone, single[:half])
-    if not copies or not _same(first[~moved], other[~moved]):
-        raise ArgumentError(
-            f"the log density of one row of the plate {layout.plate!r} depends on other rows: it "
-            "does not factorise, and rows cannot be sampled side by side; use kernel='nuts'"
-        )
+    for name, term in first.items():
+        if not _same(term, again[name]):
+            raise ArgumentError(
+                f"the log density of the site {name!r} differs from call to call at one point: the "
+                "model draws random numbers that are not sample sites, or hides a module in "
+                "training mode; pass the module itself, or its bound method, as the model"
+            )
+        if not _same(term, single[name].repeat(2)) or not _same(alone[name], single[name][:half]):
+            raise _coupled(layout, name)
+    for _ in range(NUM_PROBES):
+        draws = [twice.flatten(RowDensity(layout, twice.arguments).values()) for _ in range(2)]
+        check_rows(twice, *draws)
+
+
+@torch.no_grad()
+def check_rows(density: RowDensity, one: Tensor, other: Tensor) -> None:
+    """Raise if rows notice that the latents of other rows move from one point to another.
+
+    Compared site by site, as a coupling may hide behind another site's large density.
+    """
+    layout = density.layout
+    moved = (torch.rand(density.rows) < 0.5).to(one.device)
+    moved[0], moved[-1] = False, density.rows > 1
+    with silent(layout):
+        before, fixed = density.terms(one)
+        after, loose = density.terms(torch.where(moved.unsqueeze(-1), other, one))
+    for name, term in fixed.items():
+        if not _same(term, loose[name]):
+            raise ArgumentError(
+                f"the site {name!r} outside the data plate depends on the rows' latents: the log "
+                "density does not factorise over the plate; use kernel='nuts'"
+            )
+    for name, term in before.items():
+        if not _same(term[~moved], after[name][~moved]):
+            raise _coupled(layout, name)
+
+
+def _check_supports(layout: Layout, density: RowDensity, u: Tensor) -> None:
+    """Raise if the support of a latent moves with other latents: the transform would not."""
+    here, _ = density.constrain(u)
+    there, _ = RowDensity(layout, layout.arguments).constrain(u)
+    for name, value in here.items():
+        if not torch.allclose(value, there[name], rtol=1e-4, atol=1e-5):
+            raise ArgumentError(
+                f"the support of the site {name!r} depends on other latents: sample it on a fixed "
+                "support and transform it in the model"
+            )
+
+
+def _coupled(layout: Layout, name: str) -> ArgumentError:
+    return ArgumentError(
+        f"the log density of one row of the plate {layout.plate!r} depends on other rows"
+        + (f", at the site {name!r}" if name else "")
+        + ": it does not factorise, and rows cannot be sampled side by side; use kernel='nuts'"
+    )
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    tolerance = torch.finfo(one.dtype).eps ** 0.5
+    tolerance = ROUNDING * torch.finfo(one.dtype).eps
     return bool(((one - other).abs() <= tolerance * (1 + one.abs())).all())

@@ -34,7 +34,11 @@ def score_side_by_side(layout: Layout, draws: Draw) -> list[tuple[Draw, Draw]]:
         part = {name: _as_rows(layout, name, v[first : first + count]) for name, v in flat.items()}
         with torch.no_grad(), wide.running():
             parts = wide.score(part)
-        split = [{n: v.reshape(count, layout.rows) for n, v in terms.items()} for terms in parts]
+        # What is outside the data plate does not depend on the latents: one number for all draws.
+        split = [
+            {n: v.reshape(count, layout.rows) if v.dim() else v.expand(count) for n, v in t.items()}
+            for t in parts
+        ]
         found += [
             ({n: v[i] for n, v in split[0].items()}, {n: v[i] for n, v in split[1].items()})
             for i in range(count)

@@ -18,10 +18,13 @@ LEAST_PRECISION = 1e-2
 
 
 @torch.no_grad()
-def closed_form_start(layout: Layout) -> tuple[Tensor, Tensor] | None:
+def closed_form_start(layout: Layout, chains: int = 1) -> tuple[Tensor, Tensor] | None:
     """Return modes and covariances (I + JᵀI_ηJ)⁻¹ of an injective likelihood, else None.
 
-    Shapes: ``(rows, K)`` and ``(rows, K, K)``.
+    The first half of the chains begin at the mode found from the left inverse, the others at modes
+    found from draws of the prior: if there are several, R-hat will tell.
+
+    Shapes: ``(chains, rows, K)`` and ``(rows, K, K)``.
     """
     try:
         call = find_likelihood(layout.model, layout.arguments)
@@ -33,9 +36,12 @@ def closed_form_start(layout: Layout) -> tuple[Tensor, Tensor] | None:
         posterior = Posterior(call.likelihood, observed, call.covariates, call.options)
         mode = posterior.mode()
         covariance = inverse(posterior.precision(mode))
+        others = [posterior.mode(start=torch.randn_like(mode)) for _ in range(chains // 2)]
     except NoCertificateError:
         return None
-    return (mode, covariance) if bool(covariance.isfinite().all()) else None
+    if not bool(covariance.isfinite().all()):
+        return None
+    return torch.stack([mode] * (chains - len(others)) + others), covariance
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import OrderedDict
 from contextlib import nullcontext
 from typing import Any
@@ -19,12 +20,15 @@ from pyro_idvae.infer.draws import Draw, Layout
 from pyro_idvae.infer.programs import Program
 from pyro_idvae.infer.rowwise.chunk import Chunk
 from pyro_idvae.infer.rowwise.gradients import row_gradients
-from pyro_idvae.infer.rowwise.rows import RowDensity, check_factorises, silent
+from pyro_idvae.infer.rowwise.rows import RowDensity, check_factorises, check_rows, silent
 from pyro_idvae.infer.rowwise.starts import closed_form_start, scattered, searched_start
 from pyro_idvae.infer.rowwise.trajectory import Dynamics
 
 CHUNK_SIZE = {"cpu": 1024, "cuda": 2**17}
 """Rows at once: what stays in a processor's cache, what fills a GPU."""
+
+COARSE = 0.05
+"""Nats of rounding above which a density is too coarse to sample."""
 
 
 class Sweep:
@@ -57,7 +61,7 @@ class RowSampler:
         jit_compile: bool = False,
     ) -> None:
         check_factorises(layout)
-        self.layout, self.chains = layout, chains
+        self.layout, self.chains, self.warmup_steps = layout, chains, warmup_steps
         first = next(iter(layout.trace.nodes[name]["value"] for name in layout.latents))
         size = chunk_size or CHUNK_SIZE.get(first.device.type, CHUNK_SIZE["cpu"])
         number = math.ceil(layout.rows * chains / size)
@@ -71,7 +75,7 @@ class RowSampler:
                 for index in points
             ]
             targets = row_gradients(densities)
-            start = closed_form_start(layout)
+            start = closed_form_start(layout, chains)
             compiled: Dynamics | None = None
             self.chunks = []
             for index, target in zip(points, targets, strict=True):
@@ -83,7 +87,7 @@ class RowSampler:
                 if start is None:
                     mode, covariance = searched_start(target, chains)
                 else:
-                    mode, covariance = start[0][index].repeat(chains, 1), start[1][index]
+                    mode, covariance = start[0][:, index].flatten(0, 1), start[1][index]
                 self.chunks.append(
                     Chunk(
                         target,
@@ -111,19 +115,39 @@ class RowSampler:
         # What was recorded runs none of the model's code.
         with nullcontext() if self.captured else silent(self.layout):
             outcomes = [chunk.advance() for chunk in self.chunks]
-
-        def whole(parts: list[Tensor]) -> Tensor:
-            joined = torch.cat([p.unflatten(0, (self.chains, -1)) for p in parts], 1)
-            return joined[:, : self.layout.rows]
+        if self.chunks[0].iteration == self.warmup_steps:
+            self._check_again()
 
         steps = [chunk.current_step.repeat(self.chains) for chunk in self.chunks]
         return Sweep(
-            whole([outcome.state.u for outcome in outcomes]),
-            diverging=whole([outcome.diverging for outcome in outcomes]),
-            energy=whole([outcome.energy for outcome in outcomes]),
-            acceptance_rate=whole([outcome.acceptance for outcome in outcomes]),
-            step_size=whole(steps),
+            self._whole([outcome.state.u for outcome in outcomes]),
+            diverging=self._whole([outcome.diverging for outcome in outcomes]),
+            energy=self._whole([outcome.energy for outcome in outcomes]),
+            acceptance_rate=self._whole([outcome.acceptance for outcome in outcomes]),
+            step_size=self._whole(steps),
         )
+
+    def _check_again(self) -> None:
+        """Check where the posterior lives what could hide behind the densities of prior draws."""
+        positions = self._whole([chunk.state.u for chunk in self.chunks])[0]
+        spread = torch.cat([c.covariance.diagonal(dim1=-2, dim2=-1).sqrt() for c in self.chunks])
+        moved = positions + spread[: len(positions)] * torch.randn_like(positions)
+        check_rows(self.whole, positions, moved)
+        log_prob = self._whole([chunk.state.log_prob for chunk in self.chunks])
+        unit = float(log_prob.abs().max()) * torch.finfo(log_prob.dtype).eps
+        if unit > COARSE:
+            warnings.warn(
+                f"log densities are rounded to {unit:.2g} nats: the posteriors of rows with "
+                "densities this large are not resolved. Pass data and parameters in double "
+                "precision, or scale observations that the latents do not explain",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _whole(self, parts: list[Tensor]) -> Tensor:
+        """Join the chunks' rows to ``(chains, data, ...)``."""
+        joined = torch.cat([part.unflatten(0, (self.chains, -1)) for part in parts], 1)
+        return joined[:, : self.layout.rows]
 
     def constrain(self, positions: Tensor) -> Draw:
         """Return latents of positions ``(..., data, K)``, of shape ``... + site shape``."""

@@ -69,7 +69,7 @@ def test_the_rows_sum_to_pyros_potential(model):
             wanted = -potential(raw)
             torch.testing.assert_close(log_prob.sum(), wanted, rtol=1e-4, atol=1e-4)
             u = u.requires_grad_()
-            (auto,) = torch.autograd.grad(density.parts(u)[0].sum(), u)
+            (auto,) = torch.autograd.grad(torch.stack([*density.terms(u)[0].values()]).sum(), u)
             torch.testing.assert_close(gradient, auto)
 
 
@@ -187,7 +187,7 @@ def fixed_rows(x):
         (coupled, "depends on other rows"),
         (centred, "depends on other rows"),
         (shared, "'mean' is not in the data plate"),
-        (constrained_sum, "a site outside the data plate depends"),
+        (constrained_sum, "'total' outside the data plate depends"),
         (noisy, "differs from call to call"),
         (plateless, "no plate of the size"),
         (discrete, r"\['k'\] are discrete"),
