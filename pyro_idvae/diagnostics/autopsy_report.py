@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,10 @@ from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.diagnostics.autopsy_verdict import judge_latents
 from pyro_idvae.diagnostics.collapse import collapse_report
-from pyro_idvae.diagnostics.collapse_table import COLLAPSED, INFORMATIVE, CollapseReport
+from pyro_idvae.diagnostics.collapse_table import CollapseReport
+from pyro_idvae.diagnostics.conditional import conditional_divergences
 from pyro_idvae.diagnostics.kept import information_kept
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.batches import Arguments, as_arguments
@@ -29,23 +30,6 @@ from pyro_idvae.infer.rowwise.free import FreeNormal
 from pyro_idvae.infer.rowwise.rows import check_factorises
 from pyro_idvae.infer.rowwise.scoring import score_side_by_side
 from pyro_idvae.infer.sites import latent_sites, unwrap_masks
-
-MODEL, FAMILY, AMORTISATION = "model", "family", "amortisation"
-OPTIMISATION, HEALTHY, UNDECIDED = "optimisation", "healthy", "undecided"
-
-EVIDENCE = {
-    MODEL: "the exact posterior is the prior ({exact:.3f} nats, at most {upper:.3f}): whatever the "
-    "guide, there is nothing to find",
-    FAMILY: "the exact posterior has {exact:.2f} nats, but a freely optimised q of the guide's "
-    "family keeps only {free:.2f}",
-    AMORTISATION: "a free q of the guide's family keeps {free:.2f} of {exact:.2f} nats, the "
-    "encoder, even taught from exact draws, only {retrained:.2f}",
-    OPTIMISATION: "the guide keeps {guide:.2f} of {exact:.2f} nats, though a q of its own "
-    "kind can keep {best:.2f}: training did not get there",
-    HEALTHY: "the guide keeps {guide:.2f} of the exact posterior's {exact:.2f} nats",
-    UNDECIDED: "the exact posterior's {exact:.3f} nats ({lower:.3f} to {upper:.3f}) are neither "
-    "below ε nor surely above 0: draw more",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -108,8 +92,10 @@ def autopsy(
     from the exact posterior's draws; the guide as it is. A latent's verdict is
 
     - *model*: the exact posterior is the prior, by the equivalence test of
-      :func:`collapse_report`. The likelihood does not depend on the latent: no guide, no training
-      can change that. Only another model can.
+      :func:`collapse_report`, alone and with the other latents known. The likelihood does not
+      depend on the latent: no guide, no training can change that. Only another model can.
+    - *joint*: alone it is the prior, with the other latents known it is not, as for two latents of
+      which the data show the sum.
     - *family*: the exact posterior is informative, the free q keeps less than ``share`` of it.
     - *amortisation*: the free q keeps it, the encoder does not even when taught.
     - *optimisation*: the taught encoder keeps it (or, for a guide without one, the free q).
@@ -196,6 +182,8 @@ def autopsy(
             kept["free"] = information_kept(exact, _converted(layout, free, total))
         else:
             notes.append("no free q: rows that share latents have no q of their own")
+        alone = Layout(model, None, arguments)
+        conditional = conditional_divergences(alone, draws, factorises=kernel == "vectorized")
         parameters, reason = _teachable(model, guide, arguments)
         notes += [reason] if reason else []
         # From where the encoder is, then from a fresh start: it may be where no gradient is left.
@@ -208,7 +196,7 @@ def autopsy(
             kept["retrained"] = np.fmax(kept.get("retrained", found), found)
             if (kept["retrained"] >= share * exact_report.table["kl"]).all():
                 break
-    table = _judge(exact_report, kept, share)
+    table = judge_latents(exact_report, kept, conditional, share=share)
     family = f"{'full-covariance' if full else 'factorised'} Normal for each data point"
     return Autopsy(table, exact_report, guide_report, family, tuple(notes))
 
@@ -259,44 +247,3 @@ def _teachable(model: Program, guide: Program, arguments: Arguments) -> tuple[li
             "what the free q shows is what it could learn"
         )
     return parameters, ""
-
-
-def _judge(exact: CollapseReport, kept: dict[str, Any], share: float) -> pd.DataFrame:
-    rows = []
-    for place, (_, row) in enumerate(exact.table.iterrows()):
-        parts = {name: float(values[place]) for name, values in kept.items()}
-        parts = {**dict.fromkeys(("guide", "free", "retrained"), math.nan), **parts}
-        verdict = _verdict(row, parts, share)
-        figures = {
-            "exact": row["kl"],
-            "lower": row["kl_lower"],
-            "upper": row["kl_upper"],
-            "best": np.nanmax([parts["free"], parts["retrained"], parts["guide"]]),
-            **parts,
-        }
-        rows.append(
-            {
-                "verdict": verdict,
-                "exact": row["kl"],
-                "exact_lower": row["kl_lower"],
-                "exact_upper": row["kl_upper"],
-                **parts,
-                "evidence": EVIDENCE[verdict].format(**figures),
-            }
-        )
-    return pd.DataFrame(rows, index=exact.table.index)
-
-
-def _verdict(exact: Any, kept: dict[str, float], share: float) -> str:
-    if exact["verdict"] == COLLAPSED:
-        return MODEL
-    if exact["verdict"] != INFORMATIVE:
-        return UNDECIDED
-    enough = share * exact["kl"]
-    if kept["guide"] >= enough:
-        return HEALTHY
-    # A q taught from exact draws may keep what the ELBO's own optimum gives up; training aims at
-    # the latter.
-    if kept["free"] < enough:
-        return FAMILY
-    return AMORTISATION if kept["retrained"] < enough else OPTIMISATION
