@@ -27,7 +27,8 @@ EVIDENCE = {
     "family {free}",
     AMORTISATION: "of {exact:.2f} nats a free q of the guide's family {free}, but the encoder, "
     "even taught from exact draws, {retrained}",
-    OPTIMISATION: "of {exact:.2f} nats the guide {guide}, though {best}: training did not get there",
+    OPTIMISATION: "of {exact:.2f} nats the guide {guide}, though {best}: training did not get "
+    "there",
     HEALTHY: "of the exact posterior's {exact:.2f} nats the guide {guide}",
     UNDECIDED: "the exact posterior's {exact:.3f} nats ({lower:.3f} to {upper:.3f}) are neither "
     "below ε nor surely above 0: draw more",

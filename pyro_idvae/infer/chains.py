@@ -61,6 +61,7 @@ class _RecordingHMC(_Recording, HMC):
     pass
 
 
+PYRO_KERNELS = {"hmc": HMC, "nuts": NUTS}
 KERNELS = {"hmc": _RecordingHMC, "nuts": _RecordingNUTS}
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.batches import TensorBatches, as_arguments, check_batches
-from pyro_idvae.infer.chains import KERNELS, ChainTask, run_chains
+from pyro_idvae.infer.chains import KERNELS, PYRO_KERNELS, ChainTask, run_chains
 from pyro_idvae.infer.convert import assemble, score_draws
 from pyro_idvae.infer.draws import Draw, Layout, stack
 from pyro_idvae.infer.programs import Program
@@ -127,6 +128,7 @@ def mcmc(
     if not layout.latents:
         raise ArgumentError("the model has no latent site: there is nothing to sample")
     check_continuous(layout.trace)
+    _check_options(kernel, kernel_options or {})
     options = {"target_accept_prob": target, "jit_compile": jit_compile, **(kernel_options or {})}
     if kernel in KERNELS:
         if jit_compile:
@@ -146,7 +148,6 @@ def mcmc(
         draws, stats = (stack([chain[part] for chain in chains]) for part in (0, 1))
         scores = score_draws(layout, draws)
     else:
-        options["chunk_size"] = _check_chunk_size(options.get("chunk_size"))
         sampler = RowSampler(layout, chains=num_chains, warmup_steps=warmup_steps, **options)
         draws, stats = _run_rows(sampler, warmup_steps, num_samples, progress)
         scores = score_side_by_side(layout, draws)
@@ -162,8 +163,19 @@ def mcmc(
     )
 
 
-def _check_chunk_size(value: Any) -> int | None:
-    return None if value is None else check_count("chunk_size", value)
+def _check_options(kernel: str, options: Mapping[str, Any]) -> None:
+    """Raise for arguments that the kernel does not have, or that are given elsewhere."""
+    known = {"chunk_size"}
+    if kernel in KERNELS:
+        known = {*inspect.signature(PYRO_KERNELS[kernel]).parameters}
+        known -= {"self", "model", "target_accept_prob", "jit_compile", "init_strategy"}
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ArgumentError(
+            f"kernel_options has {unknown}: the kernel {kernel!r} takes {sorted(known)} here"
+        )
+    if options.get("chunk_size") is not None:
+        check_count("chunk_size", options["chunk_size"])
 
 
 def _run_rows(
