@@ -88,7 +88,7 @@ def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None =
         site: name of the latent site, if there are several.
 
     Returns:
-        A tensor of the site's shape, rows first: ``(rows, latent_dim)`` for a VAE.
+        A tensor of the site's shape with rows first, ``(rows, latent_dim)`` for a VAE.
 
     Raises:
         NoCertificateError: if the marginals are not Normal, or conditional on other latents.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pyro_idvae._checks import check_count
 from pyro_idvae.distributions import InjectiveLikelihood
-from pyro_idvae.errors import NoCertificateError
+from pyro_idvae.errors import DataError, NoCertificateError
 from pyro_idvae.infer.batches import as_arguments, row_count
 from pyro_idvae.infer.calls import LikelihoodCall, find_likelihood
 from pyro_idvae.infer.laplace import Posterior, inverse
@@ -55,6 +55,7 @@ class AutoInjectiveLaplace(PyroModule):
     Raises:
         NoCertificateError: when called, if the model is not such a one, or its family has no
             closed form of the Fisher information.
+        DataError: if the curvature at a mode overflows.
 
     Example:
         >>> import torch
@@ -110,6 +111,11 @@ class AutoInjectiveLaplace(PyroModule):
         call, posterior = self._posterior(args, kwargs)
         mode = posterior.mode(num_steps=self.num_steps)
         covariance = inverse(posterior.precision(mode))
+        if not bool(covariance.isfinite().all()):
+            raise DataError(
+                "the curvature at the mode of some rows is not finite: the likelihood's parameters "
+                "overflow there; use smaller Lipschitz bounds, or double precision"
+            )
         start = LaplaceStart(call.latent["name"], mode, torch.linalg.cholesky(covariance))
         plates = [frame for frame in call.latent["cond_indep_stack"] if frame.dim is not None]
         if tensors and isinstance(self._model[0], nn.Module):

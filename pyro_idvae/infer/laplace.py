@@ -150,5 +150,7 @@ class Posterior:
 
 
 def inverse(precision: Tensor) -> Tensor:
-    """Return the inverses of positive definite matrices."""
-    return torch.cholesky_inverse(torch.linalg.cholesky(precision))
+    """Return the inverses of positive definite matrices; NaN where they are not."""
+    factor, failed = torch.linalg.cholesky_ex(precision)
+    found = torch.cholesky_inverse(torch.nan_to_num(factor))
+    return torch.where((failed > 0)[:, None, None], torch.full_like(found, torch.nan), found)

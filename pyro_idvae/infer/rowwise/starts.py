@@ -12,6 +12,7 @@ from pyro_idvae.infer.calls import find_likelihood
 from pyro_idvae.infer.draws import Layout
 from pyro_idvae.infer.laplace import Posterior, inverse
 from pyro_idvae.infer.rowwise.gradients import RowGradient
+from pyro_idvae.infer.rowwise.trajectory import Metric
 
 LEAST_PRECISION = 1e-2
 """Curvatures below, in units of the unconstrained latents, are taken for this."""
@@ -39,8 +40,9 @@ def closed_form_start(layout: Layout, chains: int = 1) -> tuple[Tensor, Tensor] 
         others = [posterior.mode(start=torch.randn_like(mode)) for _ in range(chains // 2)]
     except NoCertificateError:
         return None
-    if not bool(covariance.isfinite().all()):
-        return None
+    # Where a link overflows nothing is known of the scale: the prior's will have to do.
+    lost = ~covariance.isfinite().all(-1).all(-1)
+    covariance = torch.where(lost[:, None, None], torch.eye(mode.shape[-1]).to(mode), covariance)
     return torch.stack([mode] * (chains - len(others)) + others), covariance
 
 
@@ -74,7 +76,7 @@ def searched_start(target: RowGradient, chains: int, *, num_steps: int = 30) -> 
 @torch.no_grad()
 def scattered(target: RowGradient, mode: Tensor, covariance: Tensor, chains: int) -> Tensor:
     """Return draws of the Normal approximation; the mode where the density is far below Normal."""
-    factor = torch.linalg.cholesky(covariance).repeat(chains, 1, 1)
+    factor = Metric.of(covariance, chains).factor
     u = mode + (factor @ torch.randn_like(mode).unsqueeze(-1)).squeeze(-1)
     # Of a Normal the log density falls by a χ² of K degrees of freedom, halved.
     half = 0.5 * u.shape[-1]

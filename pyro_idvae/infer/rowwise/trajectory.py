@@ -37,8 +37,11 @@ class Metric(NamedTuple):
     @staticmethod
     def of(covariance: Tensor, chains: int) -> Metric:
         """Return the metric of covariances of shape ``(data, K, K)``, for all chains."""
-        factor = torch.linalg.cholesky(covariance)
         eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
+        factor, failed = torch.linalg.cholesky_ex(covariance)
+        # Any metric is right: rows whose covariance rounding has spoilt make do with the unit one.
+        broken = ((failed > 0) | ~factor.isfinite().all(-1).all(-1))[:, None, None]
+        covariance, factor = (torch.where(broken, eye, part) for part in (covariance, factor))
         inverse = torch.linalg.solve_triangular(factor, eye, upper=False).mT
         return Metric(*(part.repeat(chains, 1, 1) for part in (covariance, factor, inverse)))
 

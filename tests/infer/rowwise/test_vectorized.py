@@ -1,3 +1,5 @@
+import warnings
+
 import arviz
 import numpy as np
 import pyro
@@ -269,3 +271,17 @@ def test_lengths_climb_to_the_best_and_stop():
     counts = np.bincount([jittered(4, i) for i in range(400)])[1:]
     assert counts.min() > 95
     assert counts.max() < 105
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wild_exponential_link_is_sampled_all_the_same(seed):
+    """Rates up to e⁴⁰ at the start: whatever the densities are, nothing breaks."""
+    torch.manual_seed(seed)
+    vae = IDVAE(5, 2, "poisson", hidden_dims=[8], encoder_hidden_dims=[8])
+    x = torch.poisson(torch.full((6, 5), 3.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that such densities are coarse is another test's matter
+        data = groups_of(
+            mcmc(vae.model, x, kernel="vectorized", num_samples=20, seed=seed, progress=False)
+        )
+    assert np.isfinite(data["posterior"]["latent"]).all()
