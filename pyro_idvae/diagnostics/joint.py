@@ -84,8 +84,14 @@ def joint_divergence(groups: Groups, *, guide: bool) -> JointDivergence:
         DataError: for log densities that are NaN.
     """
     dim = data_dimension(groups)
-    likelihood = list(groups["log_likelihood"].data_vars.values())
-    prior_likelihood = [_prior_density(groups, str(name)) for name in groups["log_likelihood"]]
+    pairs = [
+        (array, _prior_density(groups, str(name)))
+        for name, array in groups["log_likelihood"].data_vars.items()
+    ]
+    # What is observed outside the data plate and depends on no latent, such as a value that the
+    # model is conditioned on, cancels.
+    pairs = [pair for pair in pairs if not _is_constant(pair, dim)] or pairs
+    likelihood, prior_likelihood = (list(side) for side in zip(*pairs, strict=True))
     latents = groups["posterior"].data_vars.values()
     local = dim is not None and all(dim in v.dims for v in (*latents, *likelihood))
     base = _summed(prior_likelihood, dim if local else None, "sample_stats_prior")
@@ -114,6 +120,14 @@ def joint_divergence(groups: Groups, *, guide: bool) -> JointDivergence:
     return _contrast(
         "KL(q‖p)", draws / count, None, floor=floor / count, spread=spread, local=local
     )
+
+
+def _is_constant(pair: tuple[Any, Any], dim: str | None) -> bool:
+    """Tell whether a term outside the data plate is one number, whatever the draw."""
+    if dim is None or any(dim in array.dims for array in pair):
+        return False
+    values = np.concatenate([np.ravel(array.values) for array in pair])
+    return bool((values == values[0]).all())
 
 
 def _contrast(

@@ -334,3 +334,20 @@ def test_bad_input_is_refused(linear):
     renamed = scored(rng.normal(size=(1, 50)), np.zeros_like, rng, named="other")
     with pytest.raises(ArgumentError, match="no sample_stats_prior/log_likelihood_x"):
         collapse_report(renamed)
+
+
+def test_values_that_a_model_is_conditioned_on_cancel():
+    def model(x):
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z, scale), obs=x)
+
+    given = pyro.condition(model, data={"scale": torch.tensor(1.0)})
+    x = torch.randn(6)
+    draws = x / 2 + 0.5**0.5 * torch.randn(1, 4000, 6)
+    report = collapse_report(from_mcmc({"z": draws}, given, x, num_prior_samples=4000))
+    assert report.vector["per_point"]
+    # J of N(x/2, 1/2) and N(0, 1): (s² + m²)/2 + (1 + m²)/(2s²) - 1, s² = 1/2, m = x/2.
+    wanted = float(((0.5 + x**2 / 4) / 2 + (1 + x**2 / 4) - 1).mean())
+    assert report.vector["lower"] < wanted < report.vector["upper"]
