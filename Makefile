@@ -9,7 +9,7 @@ PYTHON_ARVIZ1 ?= $(firstword $(foreach v,3.13 3.12,$(shell command -v python$(v)
 
 export MPLBACKEND := agg
 
-.PHONY: demo test test-slow test-all test-arviz1 lint docs bench venv clean
+.PHONY: demo test test-slow test-all test-notebooks notebooks test-arviz1 lint docs bench venv clean
 
 demo: venv
 	$(BIN)/python -m pyro_idvae --out out/demo
@@ -22,6 +22,13 @@ test-slow: venv
 	$(BIN)/python -m pytest -n 2 -m slow
 
 test-all: test test-slow
+
+# The notebooks in a quick mode, as a check; `make notebooks` runs them in full and keeps the outputs.
+test-notebooks: $(VENV)/.stamp-notebooks
+	PYRO_IDVAE_QUICK=1 $(BIN)/python -m pytest -n 2 -o addopts= --nbmake --nbmake-timeout=600 notebooks
+
+notebooks: $(VENV)/.stamp-notebooks
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 # The seam to ArviZ needs no torch: its tests also run against ArviZ 1.x.
 test-arviz1: .venv-arviz1/.stamp
@@ -51,6 +58,10 @@ $(VENV)/.stamp: setup.cfg constraints.txt
 
 $(VENV)/.stamp-bench: $(VENV)/.stamp
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	touch $@
+
+$(VENV)/.stamp-notebooks: $(VENV)/.stamp
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[notebooks]'
 	touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp

@@ -20,7 +20,8 @@ NEGLIGIBLE = 0.05
 
 EVIDENCE = {
     MODEL: "the exact posterior is the prior ({exact:.3f} nats, at most {upper:.3f}; {conditional} "
-    "with the other latents known): the likelihood does not depend on it, and no guide can help",
+    "with the other latents known): the likelihood does not depend on it, or hardly, and no guide "
+    "can help",
     JOINT: "the exact posterior of this latent alone is the prior ({exact:.3f} nats), but with the "
     "other latents known the data say {conditional} of it: it is identified jointly, not by itself",
     FAMILY: "the exact posterior has {exact:.2f} nats, but a freely optimised q of the guide's "
