@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pyro
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ from pyro_idvae.diagnostics import kl_to_prior
 from pyro_idvae.experiments.images import Row, evaluate, make_idvae, make_vae, train, write_rows
 from pyro_idvae.infer import FitResult, from_guide, mcmc
 from pyro_idvae.models import VAE
-from pyro_idvae.plots import plot_losses, plot_prior_posterior
+from pyro_idvae.plots import plot_latent_walk, plot_losses, plot_prior_posterior
 
 LEARNING_RATES = {"VAE": 2e-3, "IDVAE": 4e-3}
 """Each model's best of a common grid on validation images; see the digits experiment."""
@@ -163,31 +162,29 @@ def _plot_reconstructions(models: dict[str, VAE], images: Tensor, path: Path) ->
 @torch.no_grad()
 def _plot_walk(models: dict[str, VAE], images: Tensor, path: Path) -> None:
     """Move one digit along the richest and the poorest dimension of each model."""
-    steps = np.linspace(-2.5, 2.5, 9)
     figure, axes = plt.subplots(
-        2 * len(models),
-        len(steps),
-        figsize=(0.85 * len(steps) + 2.0, 1.9 * len(models) + 0.7),
-        layout="constrained",
+        2 * len(models), 9, figsize=(9.65, 1.9 * len(models) + 0.7), layout="constrained"
     )
-    lines = iter(axes)
-    for name, vae in models.items():
+    for place, (name, vae) in enumerate(models.items()):
         nats = kl_to_prior(vae.model, vae.guide, images).mean(0)
-        start = vae.guide.posterior(images[:1]).mean
-        for word, dimension in (("richest", int(nats.argmax())), ("poorest", int(nats.argmin()))):
-            line = next(lines)
-            for ax, step in zip(line, steps, strict=True):
-                z = start.clone()
-                z[0, dimension] = step
-                _image(ax, _mean_image(vae, z)[0])
+        dims = {"richest": int(nats.argmax()), "poorest": int(nats.argmin())}
+        lines = axes[2 * place : 2 * place + 2]
+        plot_latent_walk(
+            vae.likelihood,
+            vae.guide.posterior(images[:1]).mean[0],
+            image_shape=(8, 8),
+            dims=[*dims.values()],
+            limits=(-2.5, 2.5),
+            num_steps=9,
+            axes=lines,
+        )
+        for line, (word, dim) in zip(lines, dims.items(), strict=True):
             line[0].set_ylabel(
-                f"{name}, {word}\n{nats[dimension]:.2f} nats",
-                rotation=0,
-                ha="right",
-                va="center",
+                f"{name}, {word}\n{nats[dim]:.2f} nats", rotation=0, ha="right", va="center"
             )
-    for ax, step in zip(axes[-1], steps, strict=True):
-        ax.set_xlabel(f"{step:+.1f}")
+        if place < len(models) - 1:
+            for ax in lines[-1]:
+                ax.set_xlabel("")
     figure.suptitle("One digit moved along one latent dimension")
     figure.supxlabel("value of the dimension (prior standard deviations)")
     figure.savefig(path, dpi=150)
