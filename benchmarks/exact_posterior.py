@@ -43,7 +43,7 @@ def summary(draws, seconds):
     return np.percentile(worst, 1) / seconds, draws.mean((0, 1)), error
 
 
-def vectorized(model, x, *, chains=4, warmup=100, samples=250):
+def vectorized(model, x, *, chains=4, warmup=100, samples=500):
     """Return a function that samples by VectorizedHMC, compiled."""
 
     def run():
@@ -58,7 +58,7 @@ def vectorized(model, x, *, chains=4, warmup=100, samples=250):
     return run
 
 
-def pyro_nuts(model, x, *, warmup=200, samples=200):
+def pyro_nuts(model, x, *, warmup=300, samples=300):
     """Return a function that samples the joint posterior of all rows by Pyro's NUTS."""
 
     def run():
@@ -73,7 +73,7 @@ def pyro_nuts(model, x, *, warmup=200, samples=200):
     return run
 
 
-def blackjax_nuts(model, x, *, chains=4, warmup=200, samples=250):
+def blackjax_nuts(model, x, *, chains=4, warmup=200, samples=500):
     """Return a function that samples by BlackJAX's NUTS, vmapped over points and chains."""
     import blackjax
     import jax

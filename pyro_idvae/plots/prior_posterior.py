@@ -75,6 +75,7 @@ def plot_prior_posterior(
         )
     prior, labels = _select(first["prior"][name], num_data, num_latents)
     rows, columns = prior.shape[1:]
+    scalar = not set(first["prior"][name].dims) - {"chain", "draw", "data"}
     if axes is None:
         _, axes = plt.subplots(
             rows,
@@ -99,7 +100,7 @@ def plot_prior_posterior(
             for side in ("top", "right", "left"):
                 ax.spines[side].set_visible(False)
             if row == rows - 1:
-                ax.set_xlabel(f"{name}[{column}]")
+                ax.set_xlabel(name if scalar else f"{name}[{column}]")
             if column == 0:
                 ax.set_ylabel(labels[row])
     handles, texts = axes[0, 0].get_legend_handles_labels()

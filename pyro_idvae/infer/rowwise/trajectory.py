@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -102,16 +103,40 @@ class Dynamics:
         return u, momentum, velocity, gradient, force, log_prob
 
 
+KEPT = 64
+"""Compiled parts kept for the next sampler of the same operations."""
+
+_compiled_parts: OrderedDict[str, Part] = OrderedDict()
+
+
 def _compiled(part: Part) -> Part:
     compiled: list[Part] = []
 
     def run(*tensors: Tensor) -> Tensors:
         if not compiled:
-            # Of a recording: torch.compile gives up on one function compiled for many models.
-            compiled.append(torch.compile(make_fx(part)(*tensors), dynamic=False))
+            compiled.append(_compile(part, tensors))
         return compiled[0](*tensors)
 
     return run
+
+
+def _compile(part: Part, tensors: Tensors) -> Part:
+    """Compile a recording of a part; the same operations on the same shapes only once.
+
+    A recording, as torch.compile gives up on one function compiled for many models.
+    """
+    graph = make_fx(part)(*tensors)
+    kinds = [(t.shape, t.stride(), t.dtype, t.device) for t in tensors]
+    key = f"{graph.code}{kinds}"
+    closed = all(node.op != "get_attr" for node in graph.graph.nodes)
+    if closed and key in _compiled_parts:
+        return _compiled_parts[key]
+    compiled: Part = torch.compile(graph, dynamic=False)
+    if closed:
+        _compiled_parts[key] = compiled
+        while len(_compiled_parts) > KEPT:
+            _compiled_parts.popitem(last=False)
+    return compiled
 
 
 def _begin(noise: Tensor, log_prob: Tensor, gradient: Tensor, *metric: Tensor) -> Tensors:
