@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from scipy import stats
 from pyro_idvae.arviz_io import groups_of
 from pyro_idvae.diagnostics.collapse_table import COLLAPSED, INFORMATIVE, holm, judge
 from pyro_idvae.diagnostics.divergence import kl_from_scores
+from pyro_idvae.diagnostics.ess import effective_sample_size, split_rhat
 from pyro_idvae.infer import fit, from_guide
 
 Array = np.ndarray[Any, Any]
@@ -114,20 +114,12 @@ def _total(densities: xr.Dataset) -> Array:
 
 
 def convergence(draws: Array) -> tuple[float, float]:
-    """Return the largest R-hat (split, rank-normalised) and the least bulk ESS of some series.
+    """Return the largest split R-hat and the least effective sample size of some series.
 
     Args:
         draws: of shape ``(chain, draw) + batch``.
     """
-    with warnings.catch_warnings():
-        # ArviZ announces its own successor whenever it is imported.
-        warnings.simplefilter("ignore", FutureWarning)
-        import arviz
-    az: Any = arviz
-    flat = draws.reshape(*draws.shape[:2], -1)
-    data = xr.Dataset({"series": (("chain", "draw", "number"), flat)})
-    rhat, ess = az.rhat(data)["series"], az.ess(data)["series"]
-    return float(rhat.max()), float(ess.min())
+    return float(split_rhat(draws).max()), float(effective_sample_size(draws).min())
 
 
 def norm_divergence(z: Array, *, epsilon: float, confidence: float) -> dict[str, Any]:
