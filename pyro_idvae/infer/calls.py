@@ -85,7 +85,11 @@ def find_likelihood(model: Program, arguments: Arguments) -> LikelihoodCall:
         )
     (name, latent), (other, data) = latents.popitem(), observed.popitem()
     if not calls:
-        raise NoCertificateError("the model calls no injective likelihood: nothing is guaranteed")
+        raise NoCertificateError(
+            "the model calls no injective likelihood, so nothing is guaranteed: an injection whose "
+            "output goes into a plain distribution is not seen; score with "
+            "InjectiveBernoulli(injection).condition(z) or another family"
+        )
     scoring = [call for call in calls if _is_same(call[-1], data["fn"])]
     if not scoring:
         raise NoCertificateError(
