@@ -155,15 +155,15 @@ def autopsy(
     limits: dict[str, Any] = {"epsilon": epsilon, "confidence": confidence}
     notes: list[str] = []
     with restored(model, guide, arguments):
-        layout = Layout(model, guide, arguments)
+        layout, alone = Layout(model, guide, arguments), Layout(model, None, arguments)
         try:
-            check_factorises(Layout(model, None, arguments))
-            kernel = "vectorized"
+            check_factorises(alone)
+            factorises = True
         except ArgumentError as error:
-            kernel = "nuts"
+            factorises = False
             notes.append(f"one chain state for all rows: {error}")
         options: dict[str, Any] = {
-            "kernel": kernel,
+            "kernel": "vectorized" if factorises else "nuts",
             "num_samples": num_samples,
             "num_chains": num_chains,
             "seed": seed,
@@ -177,13 +177,12 @@ def autopsy(
         kept = {"guide": information_kept(exact, own)}
         full = _is_full(layout)
         draws = _tensors(exact, layout)
-        if kernel == "vectorized":
-            free = FreeNormal(Layout(model, None, arguments), draws, full=full, num_steps=num_steps)
+        if factorises:
+            free = FreeNormal(alone, draws, full=full, num_steps=num_steps)
             kept["free"] = information_kept(exact, _converted(layout, free, total))
         else:
             notes.append("no free q: rows that share latents have no q of their own")
-        alone = Layout(model, None, arguments)
-        conditional = conditional_divergences(alone, draws, factorises=kernel == "vectorized")
+        conditional = conditional_divergences(alone, draws, factorises=factorises)
         parameters, reason = _teachable(model, guide, arguments)
         notes += [reason] if reason else []
         # From where the encoder is, then from a fresh start: it may be where no gradient is left.

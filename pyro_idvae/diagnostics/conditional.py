@@ -63,9 +63,7 @@ def conditional_divergences(
     found: dict[str, Conditional | None] = {}
     for name, value in base.items():
         node = layout.trace.nodes[name]
-        dim = layout.frame_dim(node)
-        size = node["value"].dim()
-        place = None if dim is None else size + dim - len(node["fn"].event_shape)
+        size, place = node["value"].dim(), layout.row_place(name)
         free = [axis for axis in range(size) if axis != place]
         shape = [node["value"].shape[axis] for axis in free]
         independent = _is_factorised(node["fn"])

@@ -13,11 +13,9 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.distributions import InjectiveLikelihood
-from pyro_idvae.errors import DataError, NoCertificateError
-from pyro_idvae.infer.batches import as_arguments, row_count
-from pyro_idvae.infer.calls import LikelihoodCall, find_likelihood
-from pyro_idvae.infer.laplace import Posterior, inverse
+from pyro_idvae.errors import DataError
+from pyro_idvae.infer.batches import as_arguments
+from pyro_idvae.infer.laplace import find_posterior, inverse
 from pyro_idvae.infer.programs import Program
 
 
@@ -75,22 +73,6 @@ class AutoInjectiveLaplace(PyroModule):
         self.num_steps = check_count("num_steps", num_steps)
         self._last: tuple[list[Tensor], LaplaceStart, list[Any]] | None = None
 
-    def _posterior(self, args: Any, kwargs: Any) -> tuple[LikelihoodCall, Posterior]:
-        call = find_likelihood(self._model[0], (args, kwargs))
-        if not isinstance(call.likelihood, InjectiveLikelihood):
-            raise NoCertificateError(
-                f"a {type(call.likelihood).__name__} has no left inverse: the closed form is for "
-                "injective likelihoods; use pyro.infer.autoguide.AutoLaplaceApproximation"
-            )
-        value, rows = call.latent["value"], row_count((args, kwargs))
-        if value.shape != (rows, call.likelihood.latent_dim):
-            raise NoCertificateError(
-                f"the latent site has shape {tuple(value.shape)}: expected one plate of the "
-                f"data's {rows} rows around latents of {call.likelihood.latent_dim} dimensions"
-            )
-        observed = call.observed["value"]
-        return call, Posterior(call.likelihood, observed, call.covariates, call.options)
-
     def start(self, data: Any) -> LaplaceStart:
         """Return modes and Cholesky factors of the covariances, without gradients.
 
@@ -108,7 +90,7 @@ class AutoInjectiveLaplace(PyroModule):
         tensors = [value for value in inputs if isinstance(value, Tensor)]
         if self._last is not None and _equal(tensors, self._last[0]):
             return self._last[1:]
-        call, posterior = self._posterior(args, kwargs)
+        call, posterior = find_posterior(self._model[0], (args, kwargs))
         mode = posterior.mode(num_steps=self.num_steps)
         covariance = inverse(posterior.precision(mode))
         if not bool(covariance.isfinite().all()):
@@ -127,7 +109,7 @@ class AutoInjectiveLaplace(PyroModule):
         (site, loc, factor), plates = self._approximation(args, kwargs)
         distribution = dist.MultivariateNormal(loc, scale_tril=factor)
         if torch.is_grad_enabled():
-            _, posterior = self._posterior(args, kwargs)
+            _, posterior = find_posterior(self._model[0], (args, kwargs))
             mode = posterior.differentiable_mode(loc)
             distribution = dist.MultivariateNormal(mode, precision_matrix=posterior.precision(mode))
         with ExitStack() as stack:

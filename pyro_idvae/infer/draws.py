@@ -73,6 +73,12 @@ class Layout:
                 return int(frame.dim)
         return None
 
+    def row_place(self, name: str) -> int | None:
+        """Return the dimension of a site's value that the data plate is, or None."""
+        site = self.trace.nodes[name]
+        dim = self.frame_dim(site)
+        return None if dim is None else site["value"].dim() + dim - len(site["fn"].event_shape)
+
     def per_row(self, site: Any) -> Tensor:
         """Return a site's log density, summed over all but the data plate."""
         # Unscaled: weights are for objectives, not for densities.
@@ -86,10 +92,7 @@ class Layout:
 
     def dims(self, name: str) -> tuple[str, ...]:
         """Return the names of the dimensions of a site's value."""
-        site = self.trace.nodes[name]
-        size = site["value"].dim()
-        dim = self.frame_dim(site)
-        place = None if dim is None else size + dim - len(site["fn"].event_shape)
+        size, place = self.trace.nodes[name]["value"].dim(), self.row_place(name)
         # What is not the plate is numbered from 0, as ArviZ does.
         others = count()
         return tuple(

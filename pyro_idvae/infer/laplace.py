@@ -9,10 +9,36 @@ import torch
 from torch import Tensor
 
 from pyro_idvae.distributions import InjectiveLikelihood
+from pyro_idvae.errors import NoCertificateError
+from pyro_idvae.infer.batches import Arguments, row_count
+from pyro_idvae.infer.calls import LikelihoodCall, find_likelihood
+from pyro_idvae.infer.programs import Program
 from pyro_idvae.transforms import BrenierInjection
 
 LARGEST_INVERSE = 128
 """Data dimension above which the left inverse costs more than the steps it saves."""
+
+
+def find_posterior(model: Program, arguments: Arguments) -> tuple[LikelihoodCall, Posterior]:
+    """Return the injective likelihood at work in a model, and the posterior of each row.
+
+    Raises:
+        NoCertificateError: if the model has none, or the latent is not in one plate of the rows.
+    """
+    call = find_likelihood(model, arguments)
+    if not isinstance(call.likelihood, InjectiveLikelihood):
+        raise NoCertificateError(
+            f"a {type(call.likelihood).__name__} has no left inverse: the closed form is for "
+            "injective likelihoods; use pyro.infer.autoguide.AutoLaplaceApproximation"
+        )
+    value, rows = call.latent["value"], row_count(arguments)
+    if value.shape != (rows, call.likelihood.latent_dim):
+        raise NoCertificateError(
+            f"the latent site has shape {tuple(value.shape)}: expected one plate of the "
+            f"data's {rows} rows around latents of {call.likelihood.latent_dim} dimensions"
+        )
+    observed = call.observed["value"]
+    return call, Posterior(call.likelihood, observed, call.covariates, call.options)
 
 
 class Posterior:

@@ -20,11 +20,12 @@ from pyro_idvae.infer.convert import assemble, score_draws
 from pyro_idvae.infer.draws import Draw, Layout, stack
 from pyro_idvae.infer.programs import Program
 from pyro_idvae.infer.rowwise.scoring import score_side_by_side
+from pyro_idvae.infer.rowwise.vectorized import TARGET_ACCEPT_PROB as VECTORIZED_ACCEPT_PROB
 from pyro_idvae.infer.rowwise.vectorized import RowSampler
 from pyro_idvae.infer.sites import check_continuous
 
 WARMUP_STEPS = {"hmc": 500, "nuts": 500, "vectorized": 200}
-TARGET_ACCEPT_PROB = {"hmc": 0.8, "nuts": 0.8, "vectorized": 0.88}
+TARGET_ACCEPT_PROB = {"hmc": 0.8, "nuts": 0.8, "vectorized": VECTORIZED_ACCEPT_PROB}
 
 
 def mcmc(

@@ -101,14 +101,12 @@ def plot_likelihood_surface(
 
 def _slice(layout: Layout, name: str, row: int) -> tuple[Tensor, tuple[Any, ...]]:
     """Return a value of the site and the index of the one row in it (of all, if global)."""
-    node = layout.trace.nodes[name]
-    value: Tensor = node["value"]
-    dim = layout.frame_dim(node)
-    if dim is None:
+    value: Tensor = layout.trace.nodes[name]["value"]
+    position = layout.row_place(name)
+    if position is None:
         return value, (...,)
     if not -layout.rows <= row < layout.rows:
         raise ArgumentError(f"row={row}: data has {layout.rows} rows")
-    position = value.dim() + dim - len(node["fn"].event_shape)
     return value, (*[slice(None)] * position, row)
 
 

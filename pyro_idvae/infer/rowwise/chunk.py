@@ -56,7 +56,6 @@ class Chunk:
         self.lengths = Lengths(max(8, tuning // 8))
         self.window: list[Tensor] = []
         self.iteration = 0
-        self.num_gradients = 0
 
     def _by_data(self, rows: Tensor) -> Tensor:
         """Return rows as ``(chains, data, ...)``."""
@@ -84,7 +83,6 @@ class Chunk:
             constants=self.target.constants,
         )
         self.state = outcome.state
-        self.num_gradients += length
         self.iteration += 1
         if warming:
             self._adapt(outcome)

@@ -47,10 +47,24 @@ class FreeNormal:
             copies = torch.arange(layout.rows).repeat(2 * num_particles)
             wide = RowDensity(layout, take_rows(layout.arguments, copies))
             (target,) = row_gradients([wide])
-            for step in range(num_steps):
-                # The step length falls to 0 like a cosine: the end does not jump with its noise.
-                rate = 0.05 * 0.5 * (1 + math.cos(math.pi * step / num_steps))
-                self._step(target, num_particles, step + 1, rate)
+            # In units of the first scales, one step length suits all rows and latents. It falls to
+            # 0 like a cosine: the end does not jump with its noise.
+            unit = self.factor.diagonal(dim1=-2, dim2=-1).clone()
+            scaled = [self.loc / unit, self.factor / unit.unsqueeze(-1)]
+            optimizer = torch.optim.Adam(scaled, lr=0.05, betas=(0.9, 0.99), eps=1e-12)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+            for _ in range(num_steps):
+                before = self.factor.diagonal(dim1=-2, dim2=-1)
+                of_loc, of_factor = self._gradients(target, num_particles)
+                scaled[0].grad, scaled[1].grad = -of_loc * unit, -of_factor * unit.unsqueeze(-1)
+                optimizer.step()
+                schedule.step()
+                self.loc, self.factor = scaled[0] * unit, scaled[1] * unit.unsqueeze(-1)
+                # No scale more than halves in a step: it must stay positive.
+                after = self.factor.diagonal(dim1=-2, dim2=-1)
+                lifted = torch.diag_embed((0.5 * before - after).clamp_min(0.0))
+                self.factor = self.factor + lifted
+                scaled[1].add_(lifted / unit.unsqueeze(-1))
 
     def _start(self, draws: Draw) -> tuple[Tensor, Tensor]:
         start = closed_form_start(self.layout)
@@ -73,32 +87,19 @@ class FreeNormal:
             # A factorised Normal fits the conditional widths, not the marginal ones.
             precision = torch.linalg.inv(covariance).diagonal(dim1=-2, dim2=-1)
             covariance = torch.diag_embed(1 / precision)
-        factor: Tensor = torch.linalg.cholesky(covariance)
-        self.scale = factor.diagonal(dim1=-2, dim2=-1).clone()
-        self.moments = [torch.zeros_like(loc), torch.zeros_like(loc)]
-        self.factor_moments = [torch.zeros_like(factor), torch.zeros_like(factor)]
-        return loc, factor
+        return loc, torch.linalg.cholesky(covariance)
 
-    def _step(self, target: RowGradient, particles: int, count: int, rate: float) -> None:
+    def _gradients(self, target: RowGradient, particles: int) -> tuple[Tensor, Tensor]:
+        """Return the gradients of the ELBO with respect to m and L."""
         rows, dim = self.loc.shape
         half = torch.randn(particles, rows, dim, dtype=self.loc.dtype, device=self.loc.device)
         noise = torch.cat([half, -half])
         u = self.loc + (self.factor @ noise.unsqueeze(-1)).squeeze(-1)
         gradient = target(u.flatten(0, 1))[1].nan_to_num().unflatten(0, (2 * particles, rows))
-        of_loc = gradient.mean(0)
         of_factor = torch.einsum("sni,snj->nij", gradient, noise) / (2 * particles)
-        diagonal = self.factor.diagonal(dim1=-2, dim2=-1)
-        of_factor = of_factor + torch.diag_embed(1 / diagonal)
-        of_factor = of_factor.tril() if self.full else of_factor * torch.eye(dim).to(of_factor)
-        # In units of the first scales: one step length suits all rows and latents.
-        unit = self.scale
-        self.loc = self.loc + rate * unit * _adam(self.moments, of_loc * unit, count)
-        wide = unit.unsqueeze(-1)
-        move = rate * wide * _adam(self.factor_moments, of_factor * wide, count)
-        factor = self.factor + move
-        smallest = 0.5 * diagonal
-        fixed = torch.maximum(factor.diagonal(dim1=-2, dim2=-1), smallest)
-        self.factor = factor - torch.diag_embed(factor.diagonal(dim1=-2, dim2=-1) - fixed)
+        of_factor = of_factor + torch.diag_embed(1 / self.factor.diagonal(dim1=-2, dim2=-1))
+        kept = of_factor.tril() if self.full else of_factor * torch.eye(dim).to(of_factor)
+        return gradient.mean(0), kept
 
     def sample(self, num_samples: int) -> tuple[Draw, Tensor]:
         """Return draws of shape ``(1, num_samples) + site shape``, and log q of each row."""
@@ -108,12 +109,3 @@ class FreeNormal:
         log_q = -0.5 * noise.square().sum(-1) - 0.5 * u.shape[-1] * math.log(2 * math.pi)
         log_q = log_q - self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - volume
         return {name: value.unsqueeze(0) for name, value in draw.items()}, log_q.unsqueeze(0)
-
-
-def _adam(moments: list[Tensor], gradient: Tensor, count: int) -> Tensor:
-    """Return Adam's direction for an ascent, and keep its moments."""
-    first, second = moments
-    first.mul_(0.9).add_(gradient, alpha=0.1)
-    second.mul_(0.99).addcmul_(gradient, gradient, value=0.01)
-    direction: Tensor = (first / (1 - 0.9**count)) / ((second / (1 - 0.99**count)).sqrt() + 1e-12)
-    return direction

@@ -48,8 +48,6 @@ def score_side_by_side(layout: Layout, draws: Draw) -> list[tuple[Draw, Draw]]:
 
 def _as_rows(layout: Layout, name: str, values: Tensor) -> Tensor:
     """Return draws of a site with the draws' dimension merged into its rows."""
-    node = layout.trace.nodes[name]
-    dim = layout.frame_dim(node)
-    assert dim is not None  # the sampler refuses latents outside the data plate
-    place = node["value"].dim() + dim - len(node["fn"].event_shape)
+    place = layout.row_place(name)
+    assert place is not None  # the sampler refuses latents outside the data plate
     return values.movedim(0, place).flatten(place, place + 1)

@@ -6,11 +6,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyro_idvae.distributions import InjectiveLikelihood
 from pyro_idvae.errors import NoCertificateError
-from pyro_idvae.infer.calls import find_likelihood
 from pyro_idvae.infer.draws import Layout
-from pyro_idvae.infer.laplace import Posterior, inverse
+from pyro_idvae.infer.laplace import find_posterior, inverse
 from pyro_idvae.infer.rowwise.gradients import RowGradient
 from pyro_idvae.infer.rowwise.trajectory import Metric
 
@@ -28,13 +26,7 @@ def closed_form_start(layout: Layout, chains: int = 1) -> tuple[Tensor, Tensor] 
     Shapes: ``(chains, rows, K)`` and ``(rows, K, K)``.
     """
     try:
-        call = find_likelihood(layout.model, layout.arguments)
-        if not isinstance(call.likelihood, InjectiveLikelihood):
-            return None
-        if call.latent["value"].shape != (layout.rows, call.likelihood.latent_dim):
-            return None
-        observed = call.observed["value"]
-        posterior = Posterior(call.likelihood, observed, call.covariates, call.options)
+        _, posterior = find_posterior(layout.model, layout.arguments)
         mode = posterior.mode()
         covariance = inverse(posterior.precision(mode))
         others = [posterior.mode(start=torch.randn_like(mode)) for _ in range(chains // 2)]

@@ -27,6 +27,9 @@ from pyro_idvae.infer.rowwise.trajectory import Dynamics
 CHUNK_SIZE = {"cpu": 1024, "cuda": 2**17}
 """Rows at once: what stays in a processor's cache, what fills a GPU."""
 
+TARGET_ACCEPT_PROB = 0.88
+"""Best for the lesser of the effective sizes of z and z²."""
+
 COARSE = 0.05
 """Nats of rounding above which a density is too coarse to sample."""
 
@@ -56,7 +59,7 @@ class RowSampler:
         *,
         chains: int,
         warmup_steps: int,
-        target_accept_prob: float = 0.88,
+        target_accept_prob: float = TARGET_ACCEPT_PROB,
         chunk_size: int | None = None,
         jit_compile: bool = False,
     ) -> None:
@@ -104,11 +107,6 @@ class RowSampler:
     def captured(self) -> bool:
         """Whether the model's operations were recorded and verified, rather than run each time."""
         return all(chunk.target.captured for chunk in self.chunks)
-
-    @property
-    def num_gradients(self) -> int:
-        """Gradients of each row so far."""
-        return sum(chunk.num_gradients for chunk in self.chunks) // len(self.chunks)
 
     def advance(self) -> Sweep:
         """Run one iteration of every chain."""
@@ -202,7 +200,7 @@ class VectorizedHMC(MCMCKernel):
         self,
         model: Program,
         *,
-        target_accept_prob: float = 0.88,
+        target_accept_prob: float = TARGET_ACCEPT_PROB,
         chunk_size: int | None = None,
         jit_compile: bool = False,
     ) -> None:
