@@ -2,6 +2,7 @@
 """Injective likelihoods for Pyro: latent variable models that are identifiable by construction."""
 
 from pyro_idvae import datasets, distributions, models, potentials, transforms
+from pyro_idvae._version import __version__
 from pyro_idvae.diagnostics import (
     Autopsy,
     Certificate,
@@ -18,7 +19,7 @@ from pyro_idvae.diagnostics import (
     importance_log_likelihood,
     kl_to_prior,
 )
-from pyro_idvae.distributions import rate_window
+from pyro_idvae.distributions import lipschitz_bounds_for, rate_window
 from pyro_idvae.infer import (
     AutoInjectiveLaplace,
     FitResult,
@@ -41,8 +42,6 @@ from pyro_idvae.plots import (
     plot_rate_window,
     plot_transport,
 )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "IDVAE",
@@ -72,6 +71,7 @@ __all__ = [
     "from_mcmc",
     "importance_log_likelihood",
     "kl_to_prior",
+    "lipschitz_bounds_for",
     "load",
     "mcmc",
     "models",

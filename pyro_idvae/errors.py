@@ -11,6 +11,7 @@ __all__ = [
     "ConvergenceError",
     "DataError",
     "NoCertificateError",
+    "NoClosedFormError",
     "NonFiniteLossError",
     "NotInjectiveError",
     "ShapeError",
@@ -36,6 +37,10 @@ class NotInjectiveError(ArgumentError):
 
 class NoCertificateError(ValueError):
     """No bound in nats exists for what was asked; the message says why."""
+
+
+class NoClosedFormError(NoCertificateError):
+    """A family of distributions has no closed form of what was asked."""
 
 
 class SiteMismatchError(ValueError):

@@ -23,7 +23,7 @@ from pyro_idvae.distributions.counts import (
 )
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.library_multinomial import LibraryMultinomial
-from pyro_idvae.distributions.likelihood import InjectiveLikelihood, Likelihood, NeuralLikelihood
+from pyro_idvae.distributions.likelihood import InjectiveLikelihood, Likelihood
 from pyro_idvae.distributions.location_scale import (
     InjectiveLaplace,
     InjectiveNormal,
@@ -32,8 +32,13 @@ from pyro_idvae.distributions.location_scale import (
     NormalFamily,
     StudentTFamily,
 )
+from pyro_idvae.distributions.neural import NeuralLikelihood
 from pyro_idvae.distributions.positive import BetaFamily, GammaFamily, InjectiveBeta, InjectiveGamma
-from pyro_idvae.distributions.rate import information_window, rate_window
+from pyro_idvae.distributions.rate import (
+    information_window,
+    lipschitz_bounds_for,
+    rate_window,
+)
 from pyro_idvae.distributions.table import make_family, make_injective
 
 __all__ = [
@@ -67,6 +72,7 @@ __all__ = [
     "StudentTFamily",
     "ZeroInflatedFamily",
     "information_window",
+    "lipschitz_bounds_for",
     "make_family",
     "make_injective",
     "rate_window",

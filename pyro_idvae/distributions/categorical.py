@@ -46,10 +46,9 @@ class SimplexFamily(Family):
         return information
 
     @staticmethod
-    def _of_shares(shares: Tensor) -> Tensor:
-        """Return the η of probabilities, half of them spread evenly."""
-        mixed = 0.5 * shares + 0.5 / shares.shape[-1]
-        logits = mixed.log()
+    def _of_counts(counts: Tensor) -> Tensor:
+        """Return the η of shares, with one more observation spread evenly over the categories."""
+        logits = (counts + 1 / counts.shape[-1]).log()
         eta: Tensor = HELMERT.inv(logits - logits.mean(-1, keepdim=True))
         return eta
 
@@ -85,9 +84,9 @@ class CategoricalFamily(SimplexFamily):
         return self._information_of_one(eta)
 
     def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
-        """Return the η of the observed category, half its probability spread evenly."""
+        """Return the η of the observed category, with one more observation spread evenly."""
         code = self.standardize(x, parameter_dim)
-        return self._of_shares(code.to(torch.get_default_dtype()))
+        return self._of_counts(code.to(torch.get_default_dtype()))
 
     def event_shape(self, parameter_dim: int) -> torch.Size:
         """Return (): an observation is the number of a category."""
@@ -150,8 +149,8 @@ class MultinomialFamily(SimplexFamily):
         return total_count[..., None, None] * self._information_of_one(eta)
 
     def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
-        """Return the η of the observed shares, half of them spread evenly."""
-        return self._of_shares(x / x.sum(-1, keepdim=True).clamp_min(1))
+        """Return the η of the observed shares, with one more observation spread evenly."""
+        return self._of_counts(x)
 
 
 class InjectiveCategorical(InjectiveLikelihood):

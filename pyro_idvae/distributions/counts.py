@@ -101,7 +101,7 @@ class NegativeBinomialFamily(CountFamily):
         return concentration * (eta - concentration.log()).sigmoid()
 
 
-class ZeroInflatedFamily(CountFamily):
+class ZeroInflatedFamily(Family):
     """A count family with extra zeros: x = 0 with probability ``gate``, else as the base says.
 
     Args:
@@ -136,6 +136,10 @@ class ZeroInflatedFamily(CountFamily):
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return what the base returns."""
         return self.base.standardize(x, parameter_dim)
+
+    def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
+        """Return what the base returns."""
+        return self.base.initial_eta(x, parameter_dim)
 
 
 class InjectivePoisson(InjectiveLikelihood):

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
 from pyro_idvae._checks import check_real
-from pyro_idvae.errors import ArgumentError, NoCertificateError
+from pyro_idvae.errors import ArgumentError, NoClosedFormError
 
 
-class Family(nn.Module):
+class Family(AbstractOrFinal, nn.Module):
     """Turns real parameters η into a Pyro distribution of the observations.
 
     A family maps η to the distribution *injectively*: different η, different distribution. That is
@@ -23,7 +24,12 @@ class Family(nn.Module):
     A plain module, not a ``PyroModule``: parameters of those are bound to the global store by name,
     and two families would share theirs.
 
-    Subclasses set the class attributes and write :meth:`forward`.
+    Subclasses set the class attributes and write :meth:`forward`. They may override every method
+    but those of global parameters and :meth:`refuse_total_count`, and inherit the tests of
+    ``pyro_idvae.testing.FamilyLaws``.
+
+    Raises:
+        TypeError: for an abstract class, or a subclass that overrides what is final.
     """
 
     name = "family"
@@ -41,6 +47,7 @@ class Family(nn.Module):
     integer_data = False
     """Whether observations may have an integer dtype."""
 
+    @must_write
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the distribution for η of shape ``batch + (parameter_dim,)``.
 
@@ -48,31 +55,38 @@ class Family(nn.Module):
         """
         raise NotImplementedError
 
+    @may_override
     def event_shape(self, parameter_dim: int) -> torch.Size:
         """Return the shape of one observation."""
         return torch.Size([parameter_dim])
 
+    @may_override
     def parameter_dim(self, data_dim: int) -> int:
         """Return the number of identifiable parameters for ``data_dim`` numbers or categories."""
         return data_dim
 
+    @may_override
     def total_count_of(self, x: Tensor) -> Tensor | None:
         """Return what :meth:`forward` takes as ``total_count`` for observations x, if anything."""
         return None
 
+    @may_override
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return observations scaled for the input of an encoder."""
         return x
 
+    @may_override
     def flat_dim(self, parameter_dim: int) -> int:
         """Return the width of what :meth:`standardize` returns."""
         return parameter_dim
 
+    @may_override
     def check_support(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return a boolean tensor: which entries of x lie in the support."""
         inside: Tensor = self.support.check(x)
         return inside
 
+    @may_override
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
         """Return the Bhattacharyya distance −log ∫√(p·p′) of two members, in closed form.
 
@@ -84,12 +98,13 @@ class Family(nn.Module):
             A tensor of the broadcast ``batch``, in nats.
 
         Raises:
-            NoCertificateError: for families without a closed form.
+            NoClosedFormError: for families without a closed form.
         """
-        raise NoCertificateError(
+        raise NoClosedFormError(
             f"the Bhattacharyya distance of two {self.name} distributions has no closed form here"
         )
 
+    @may_override
     def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
         """Return E[∇log p(x|η) ∇log p(x|η)ᵀ], the information of one observation about η.
 
@@ -102,12 +117,13 @@ class Family(nn.Module):
             of ``batch + (parameter_dim, parameter_dim)`` for the others.
 
         Raises:
-            NoCertificateError: for families without a closed form.
+            NoClosedFormError: for families without a closed form.
         """
-        raise NoCertificateError(
+        raise NoClosedFormError(
             f"the Fisher information of a {self.name} distribution has no closed form here"
         )
 
+    @may_override
     def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return parameters whose mean is near x, pulled inside the range that means can have.
 

@@ -10,6 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_idvae import _upstream
+
 
 class LibraryMultinomial(TorchDistribution):
     r"""Multinomial counts with a library size for each row.
@@ -53,14 +55,12 @@ class LibraryMultinomial(TorchDistribution):
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """Return the distribution with its batch expanded."""
-        new = self._get_checked_instance(  # type: ignore[no-untyped-call]
-            LibraryMultinomial, _instance
-        )
+        new = _upstream.checked_instance(self, LibraryMultinomial, _instance)
         batch_shape = torch.Size(batch_shape)
         new.total_count = self.total_count.expand(batch_shape)
         new.logits = self.logits.expand(batch_shape + self.event_shape)
         super(LibraryMultinomial, new).__init__(batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
+        _upstream.set_validation(new, _upstream.validates(self))
         return new
 
     @property
@@ -90,7 +90,7 @@ class LibraryMultinomial(TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density, of shape ``batch``; the counts must sum to ``total_count``."""
-        if self._validate_args:
+        if _upstream.validates(self):
             self._validate_sample(value)
             if bool((value.sum(-1) != self.total_count).any()):
                 raise ValueError("the counts of a row must sum to its total_count")

@@ -10,23 +10,30 @@ from pyro.distributions import ConditionalDistribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
 from pyro_idvae._checks import check_count, check_floating, check_last_dim, check_same_kind
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.errors import ArgumentError, DataError, NoCertificateError, ShapeError
 from pyro_idvae.transforms import Injection
 
 
-class Likelihood(PyroModule):
+class Likelihood(AbstractOrFinal, PyroModule):
     r"""x | z ~ family(f(z) + h(c)), with optional covariates c.
 
     A ``PyroModule`` that counts as a Pyro ``ConditionalDistribution``: ``condition(z)`` returns an
     ordinary Pyro distribution, for any model, plate, guide or enumeration.
+
+    Abstract: subclasses write :meth:`eta`, :meth:`lipschitz_bounds` and
+    :meth:`information_bounds`; the rest is final.
 
     Args:
         family: what turns parameters into a distribution.
         latent_dim: K.
         parameter_dim: width of η.
         covariates: a module h that maps covariates to ``batch + (parameter_dim,)``.
+
+    Raises:
+        TypeError: for an abstract class, or a subclass that overrides what is final.
     """
 
     identifiable = False
@@ -50,6 +57,7 @@ class Likelihood(PyroModule):
         """Shape of one observation."""
         return self.family.event_shape(self.parameter_dim)
 
+    @must_write
     def eta(self, z: Tensor) -> Tensor:
         """Return f(z), of shape ``batch + (parameter_dim,)``, without covariates."""
         raise NotImplementedError
@@ -160,10 +168,12 @@ class Likelihood(PyroModule):
         total = self.family.total_count_of(self.fill_missing(x, mask))
         return options if total is None else {**options, "total_count": total}
 
+    @must_write
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (L, M) of f, from the parameters as they are now."""
         raise NotImplementedError
 
+    @must_write
     def information_bounds(self) -> tuple[float, float]:
         """Return (low, high) in nats for p(z) = N(0, I); see the subclasses."""
         raise NotImplementedError
@@ -175,22 +185,26 @@ ConditionalDistribution.register(Likelihood)
 class InjectiveLikelihood(Likelihood):
     """A likelihood injective in z by construction: z ↦ p(x|z) is one-to-one.
 
-    Abstract; a subclass chooses the family. f is injective because it is an :class:`Injection`,
-    the family's map η ↦ distribution is injective, and covariates only shift η.
+    Abstract; a subclass writes ``__init__``, which chooses the family, and may override
+    :meth:`information_bounds`; the rest is final. f is injective because it is an
+    :class:`Injection`, the family's map η ↦ distribution is injective, and covariates only shift η.
 
     Args:
         injection: f, an :class:`Injection` from R^K to the parameters.
         family: the family.
         covariates: a module that maps covariates to a shift of η, outside f.
+
+    Raises:
+        ArgumentError: for a map that is no injection.
+        TypeError: for an abstract class, or a subclass that overrides what is final.
     """
 
     identifiable = True
 
+    @must_write
     def __init__(
         self, injection: Injection, family: Family, covariates: nn.Module | None = None
     ) -> None:
-        if type(self) is InjectiveLikelihood:
-            raise TypeError("InjectiveLikelihood is abstract: use InjectiveNormal or another one")
         if not isinstance(injection, Injection):
             raise ArgumentError(
                 f"injection is a {type(injection).__name__}: pass an Injection, e.g. "
@@ -201,12 +215,13 @@ class InjectiveLikelihood(Likelihood):
 
     def eta(self, z: Tensor) -> Tensor:
         """Return f(z)."""
-        return self.injection(z)  # type: ignore[no-any-return]
+        return self.injection(z)
 
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (L, M): L‖z − z'‖ ≤ ‖f(z) − f(z')‖ ≤ M‖z − z'‖, from the parameters now."""
         return self.injection.lipschitz_bounds()
 
+    @may_override
     def information_bounds(self) -> tuple[float, float]:
         r"""Return the window of nats that the model's own data carry about z.
 
@@ -224,66 +239,3 @@ class InjectiveLikelihood(Likelihood):
             f"a {self.family.name} likelihood has no bound in nats: it is proved for Gaussian "
             "noise only. Injectivity holds, but promises no rate"
         )
-
-
-class NeuralLikelihood(Likelihood):
-    """The same families on any network, as a baseline: **not identifiable**.
-
-    Nothing keeps the network from ignoring z or folding it, so the posterior may collapse even
-    with exact inference.
-
-    Args:
-        family: a :class:`Family`, e.g. from :func:`make_family`.
-        network: a module from ``batch + (latent_dim,)`` to ``batch + (parameter_dim,)``.
-        latent_dim: K; read off the first ``nn.Linear`` if not given.
-        parameter_dim: width of η; read off the last ``nn.Linear`` if not given.
-        covariates: a module that maps covariates to a shift of η.
-
-    Example:
-        >>> import torch
-        >>> from pyro_idvae.distributions import NeuralLikelihood, make_family
-        >>> likelihood = NeuralLikelihood(make_family("bernoulli"), torch.nn.Linear(2, 5))
-        >>> likelihood.condition(torch.zeros(3, 2)).sample().shape, likelihood.identifiable
-        (torch.Size([3, 5]), False)
-    """
-
-    def __init__(
-        self,
-        family: Family,
-        network: nn.Module,
-        *,
-        latent_dim: int | None = None,
-        parameter_dim: int | None = None,
-        covariates: nn.Module | None = None,
-    ) -> None:
-        layers = [m for m in network.modules() if isinstance(m, nn.Linear)]
-        if not layers and (latent_dim is None or parameter_dim is None):
-            raise ArgumentError(
-                "network has no nn.Linear to read its sizes off: pass latent_dim and parameter_dim"
-            )
-        super().__init__(
-            family,
-            layers[0].in_features if latent_dim is None else latent_dim,
-            layers[-1].out_features if parameter_dim is None else parameter_dim,
-            covariates,
-        )
-        self.network = network
-
-    def extra_repr(self) -> str:
-        """Say what this is not."""
-        return "not identifiable"
-
-    def eta(self, z: Tensor) -> Tensor:
-        """Return the network's output."""
-        return self.network(z)  # type: ignore[no-any-return]
-
-    def lipschitz_bounds(self) -> tuple[float, float]:
-        """Refuse: an arbitrary network has no bounds to promise."""
-        raise NoCertificateError(
-            "a NeuralLikelihood is not identifiable: nothing bounds its network from below; use "
-            "an injective likelihood"
-        )
-
-    def information_bounds(self) -> tuple[float, float]:
-        """Refuse, for the same reason."""
-        return self.lipschitz_bounds()

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from pyro_idvae._abstract import must_write
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.likelihood import InjectiveLikelihood
 from pyro_idvae.distributions.rate import information_window
@@ -42,6 +43,7 @@ class LocationScaleFamily(Family):
             )
         return self._noise(scale * eta, scale)
 
+    @must_write
     def _noise(self, loc: Tensor, scale: Tensor) -> Any:
         """Return the distribution of this location and scale."""
         raise NotImplementedError

@@ -9,6 +9,8 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from pyro_idvae import _upstream
+
 
 class LogRatePoisson(dist.Poisson):
     """Poisson of rate exp η, with log density xη − exp η − log x!, finite where exp η underflows.
@@ -31,7 +33,7 @@ class LogRatePoisson(dist.Poisson):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density."""
-        if self._validate_args:
+        if _upstream.validates(self):
             self._validate_sample(value)
         return value * self.log_rate - self.log_rate.exp() - (value + 1).lgamma()
 
@@ -61,7 +63,7 @@ class LogMeanGamma(dist.Gamma):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log density."""
-        if self._validate_args:
+        if _upstream.validates(self):
             self._validate_sample(value)
         shape: Tensor = self.concentration
         relative = value.log() - self.log_mean

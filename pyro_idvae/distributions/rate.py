@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 from pyro_idvae._checks import check_count, check_real
 
@@ -37,7 +38,7 @@ def information_window(
     return half * math.log1p(low**2), half * math.log1p(high**2)
 
 
-def rate_window(*, low: float, high: float, latent_dim: int) -> tuple[float, float]:
+def lipschitz_bounds_for(*, low: float, high: float, latent_dim: int) -> tuple[float, float]:
     r"""Return the Lipschitz bounds (L, M) whose window is ``low`` to ``high`` nats.
 
     The inverse of :func:`information_window`: :math:`L = \sqrt{e^{2\,\mathrm{low}/K} - 1}`.
@@ -54,11 +55,27 @@ def rate_window(*, low: float, high: float, latent_dim: int) -> tuple[float, flo
         ArgumentError: for nats that are not positive, or a ``high`` below ``low``.
 
     Example:
-        >>> from pyro_idvae.distributions import rate_window
-        >>> [round(bound, 3) for bound in rate_window(low=2.0, high=4.0, latent_dim=2)]
+        >>> from pyro_idvae.distributions import lipschitz_bounds_for
+        >>> [round(bound, 3) for bound in lipschitz_bounds_for(low=2.0, high=4.0, latent_dim=2)]
         [2.528, 7.321]
     """
     dim = check_count("latent_dim", latent_dim)
     floor = check_real("low", low, above=0.0)
     ceiling = check_real("high", high, at_least=floor)
     return math.sqrt(math.expm1(2 * floor / dim)), math.sqrt(math.expm1(2 * ceiling / dim))
+
+
+def rate_window(*, low: float, high: float, latent_dim: int) -> tuple[float, float]:
+    """Return what :func:`lipschitz_bounds_for` does; deprecated, the old name of it.
+
+    Args:
+        low: nats wanted at least.
+        high: nats wanted at most.
+        latent_dim: K.
+    """
+    warnings.warn(
+        "rate_window() is deprecated: use lipschitz_bounds_for(), which is the same function",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return lipschitz_bounds_for(low=low, high=high, latent_dim=latent_dim)

@@ -12,9 +12,9 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from pyro_idvae import _upstream
 from pyro_idvae._checks import check_real
 from pyro_idvae.errors import ArgumentError, ShapeError
 
@@ -22,13 +22,11 @@ Prior = Callable[[str, Tensor], Any]
 """(name, parameter) → a distribution of the parameter's shape."""
 
 
-class _Given(Messenger):
-    """Lets modules use the tensors they hold, without a word to Pyro's parameter store."""
-
-    def _pyro_param(self, msg: Any) -> None:
-        given = msg["args"][1] if len(msg["args"]) > 1 else None
-        if isinstance(given, Tensor):
-            msg["value"], msg["done"], msg["stop"] = given, True, True
+def _use_given(msg: Any) -> None:
+    """Let modules use the tensors they hold, without a word to Pyro's parameter store."""
+    given = _upstream.given_parameter(msg)
+    if isinstance(given, Tensor):
+        msg["value"], msg["done"], msg["stop"] = given, True, True
 
 
 @contextmanager
@@ -123,7 +121,7 @@ class BayesianModel(PyroModule):
                     f"expected that of the parameter, {tuple(parameter.shape)}"
                 )
             values[name] = pyro.sample(name, prior.to_event(len(prior.batch_shape)))
-        with _Given(), _mode_of(self, model), warnings.catch_warnings():
+        with _upstream.Handler(param=_use_given), _mode_of(self, model), warnings.catch_warnings():
             # Drawn values need no gradient; Pyro takes that for parameters somebody froze.
             warnings.filterwarnings("ignore", message=".*was not registered in the param store")
             return torch.func.functional_call(model, values, args, kwargs)

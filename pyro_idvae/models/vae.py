@@ -13,8 +13,13 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_idvae._checks import check_count, check_floating
-from pyro_idvae.distributions import InjectiveLikelihood, Likelihood, make_family, make_injective
-from pyro_idvae.distributions.rate import rate_window as rate_bounds
+from pyro_idvae.distributions import (
+    InjectiveLikelihood,
+    Likelihood,
+    lipschitz_bounds_for,
+    make_family,
+    make_injective,
+)
 from pyro_idvae.errors import ArgumentError, DataError, NotInjectiveError, ShapeError
 from pyro_idvae.models.encoder import Encoder
 from pyro_idvae.transforms import brenier_injection
@@ -196,7 +201,7 @@ def _bounds_for(
         )
     if lipschitz_bounds is not None:
         raise ArgumentError("rate_window sets lipschitz_bounds: leave out one of them")
-    return rate_bounds(low=window[0], high=window[1], latent_dim=latent_dim)
+    return lipschitz_bounds_for(low=window[0], high=window[1], latent_dim=latent_dim)
 
 
 class IDVAE(VAE):

@@ -10,34 +10,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, softplus
 
+from pyro_idvae._abstract import AbstractOrFinal
 from pyro_idvae._checks import (
     check_count,
     check_hidden_dims,
     check_last_dim,
+    check_same_kind,
     check_window,
     inverse_softplus,
 )
-from pyro_idvae.potentials.base import Coefficients, ConvexPotential, LearnablePotential
+from pyro_idvae.potentials.base import ConvexPotential
+from pyro_idvae.potentials.closed_form import ClosedFormPotential, Coefficients
+from pyro_idvae.potentials.learnable import LearnablePotential
 from pyro_idvae.potentials.ridge import ridge_hessian_factor, rise, rise_integral, single_width
 from pyro_idvae.potentials.spectrum import squared_norm
 
 
-class ConditionedPotential(ConvexPotential):
-    """A ridge potential whose coefficients come from a context; it owns no parameters.
-
-    Made by :meth:`PartiallyConvexPotential.condition`. Its bounds have the shape of the context's
-    batch.
-
-    Example:
-        >>> import torch
-        >>> from pyro_idvae.potentials import PartiallyConvexPotential
-        >>> potential = PartiallyConvexPotential(2, context_dim=3).condition(torch.ones(5, 3))
-        >>> potential.hessian(torch.zeros(5, 2)).shape
-        torch.Size([5, 2, 2])
-    """
+class RidgeAtContext(ClosedFormPotential):
+    """A ridge potential whose coefficients are given; it owns no parameters."""
 
     def __init__(
         self,
+        dim: int,
         weight: Tensor,
         *,
         gain: Tensor,
@@ -47,7 +41,7 @@ class ConditionedPotential(ConvexPotential):
         shift: Tensor,
         curvature: tuple[float, float] | None,
     ) -> None:
-        super().__init__(weight.shape[-1])
+        super().__init__(dim)
         self.weight, self.gain, self.bias, self.out = weight, gain, bias, out
         self.alpha, self.offset, self.curvature = alpha, shift, curvature
 
@@ -87,7 +81,62 @@ class ConditionedPotential(ConvexPotential):
         return torch.zeros_like(high), high
 
 
-class PartiallyConvexPotential(nn.Module):
+class ConditionedPotential(ConvexPotential):
+    """φ(·; u) at given contexts u; it owns no parameters.
+
+    Made by :meth:`PartiallyConvexPotential.condition`. Each call evaluates the network of u anew,
+    from the parameters as they are then; ``evaluated()`` does so once for many calls. Its bounds
+    have the shape of the context's batch.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.potentials import PartiallyConvexPotential
+        >>> potential = PartiallyConvexPotential(2, context_dim=3).condition(torch.ones(5, 3))
+        >>> potential.hessian(torch.zeros(5, 2)).shape
+        torch.Size([5, 2, 2])
+    """
+
+    def __init__(self, potential: PartiallyConvexPotential, context: Tensor) -> None:
+        super().__init__(potential.dim)
+        self._potential = (potential,)  # in a tuple: its parameters are not this module's
+        self.context = context
+
+    def evaluated(self) -> ConvexPotential:
+        """Return the ridge whose coefficients the network gives now."""
+        (potential,) = self._potential
+        return potential.at(self.context)
+
+    def dependencies(self) -> tuple[Tensor, ...]:
+        """Return the parameters of φ and the context."""
+        (potential,) = self._potential
+        return (*potential.parameters(), self.context)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return φ(x; u), of shape ``batch``."""
+        return self.evaluated()(x)  # type: ignore[no-any-return]
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return the gradient in x, of shape ``batch + (dim,)``."""
+        return self.evaluated().gradient(x)
+
+    def gradient_and_hessian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradient and Hessian in x."""
+        return self.evaluated().gradient_and_hessian(x)
+
+    def hessian_product(self, x: Tensor, matrix: Tensor) -> Tensor:
+        """Return the Hessian in x times a matrix, of shape ``batch + (dim, k)``."""
+        return self.evaluated().hessian_product(x, matrix)
+
+    def strong_convexity(self) -> Tensor:
+        """Return α(u), of the context's batch shape."""
+        return self.evaluated().strong_convexity()
+
+    def smoothness(self) -> Tensor:
+        """Return M(u), of the context's batch shape."""
+        return self.evaluated().smoothness()
+
+
+class PartiallyConvexPotential(AbstractOrFinal, nn.Module):
     r"""φ(x; u), convex in x for every context u.
 
     .. math:: \varphi(x; u) = \tfrac{\alpha(u)}{2}|x|^2
@@ -152,8 +201,17 @@ class PartiallyConvexPotential(nn.Module):
         self.network = nn.Sequential(*layers, last)
 
     def condition(self, context: Tensor) -> ConditionedPotential:
-        """Return φ(·; u) for contexts u of shape ``batch + (context_dim,)``."""
+        """Return φ(·; u) for contexts u of shape ``batch + (context_dim,)``.
+
+        The network of u is evaluated whenever what is returned is called, so that one conditioned
+        potential serves while the parameters train.
+        """
         check_last_dim("context", context, self.context_dim)
+        check_same_kind("context", context, "the potential", self.weight)
+        return ConditionedPotential(self, context)
+
+    def at(self, context: Tensor) -> RidgeAtContext:
+        """Return φ(·; u) with the network evaluated once, now; see :meth:`condition`."""
         gain, bias, out, shift, excess = self.network(context).split(self._sizes, dim=-1)
         if self.ceiling is None:
             alpha = self.floor + softplus(self.raw_excess + excess.squeeze(-1))
@@ -161,7 +219,8 @@ class PartiallyConvexPotential(nn.Module):
         else:
             alpha = shift.new_full(shift.shape[:-1], self.floor)
             curvature = (self.floor, self.ceiling)
-        return ConditionedPotential(
+        return RidgeAtContext(
+            self.dim,
             self.weight.view_as(self.weight),  # a view: what is conditioned owns no parameter
             gain=1 + gain,
             bias=self.bias + bias,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pyro_idvae.potentials.base import LearnablePotential
+from pyro_idvae.potentials.learnable import LearnablePotential
 from pyro_idvae.potentials.spectrum import largest_eigenvalue
 
 

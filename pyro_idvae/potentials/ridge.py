@@ -11,7 +11,7 @@ from torch.nn.functional import linear, softplus
 
 from pyro_idvae._checks import check_count, check_hidden_dims, inverse_softplus
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.potentials.base import LearnablePotential
+from pyro_idvae.potentials.learnable import LearnablePotential
 from pyro_idvae.potentials.spectrum import squared_norm
 
 SHARPNESS = 0.5

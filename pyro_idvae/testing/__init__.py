@@ -1,9 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The laws: abstract test cases to inherit for a potential, transform or likelihood."""
+"""The laws: abstract test cases to inherit for a potential, transform, family or likelihood."""
 
+from pyro_idvae.testing.conditional import ConditionalTransformLaws
+from pyro_idvae.testing.family import FamilyLaws
+from pyro_idvae.testing.injection import InjectionLaws
 from pyro_idvae.testing.likelihood import LikelihoodLaws
 from pyro_idvae.testing.potential import PotentialLaws
+from pyro_idvae.testing.run import run_laws
 from pyro_idvae.testing.search import lipschitz_search
-from pyro_idvae.testing.transform import InjectionLaws, TransformLaws
+from pyro_idvae.testing.transform import TransformLaws
 
-__all__ = ["InjectionLaws", "LikelihoodLaws", "PotentialLaws", "TransformLaws", "lipschitz_search"]
+__all__ = [
+    "ConditionalTransformLaws",
+    "FamilyLaws",
+    "InjectionLaws",
+    "LikelihoodLaws",
+    "PotentialLaws",
+    "TransformLaws",
+    "lipschitz_search",
+    "run_laws",
+]

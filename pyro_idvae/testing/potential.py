@@ -4,52 +4,29 @@
 from __future__ import annotations
 
 import copy
-import pickle
 import warnings
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_idvae._abstract import may_override, must_write
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import ConvexPotential
+from pyro_idvae.testing.checks import (
+    check_raises,
+    copies_of,
+    parameters_of,
+    plain_function,
+    relative_error,
+)
 from pyro_idvae.testing.search import lipschitz_search
-
-
-def relative_error(found: Tensor, wanted: Tensor) -> float:
-    """Return max abs(found − wanted) / max abs(wanted)."""
-    found, wanted = found.detach(), wanted.detach()
-    return float((found - wanted).abs().max() / wanted.abs().max())
-
-
-def plain_function(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that calls a bound method, which ``torch.jit.trace`` refuses."""
-
-    def function(x: Tensor) -> Any:
-        return method(x)
-
-    return function
-
-
-def check_raises(
-    kinds: type[Exception] | tuple[type[Exception], ...],
-    words: str,
-    function: Callable[..., Any],
-    *args: Any,
-) -> None:
-    """Fail unless ``function(*args)`` raises one of the kinds with these words in its message."""
-    message = None
-    try:
-        function(*args)
-    except kinds as error:
-        message = str(error)
-    assert message is not None, "bad input was accepted"
-    assert words in message, message
 
 
 class PotentialLaws:
     """What every :class:`ConvexPotential` must obey; subclass it and write :meth:`make`.
+
+    A law about parameters speaks of potentials that have some; of one without, it asks what is left
+    of it, such as gradients with respect to the input.
 
     Example:
         >>> from pyro_idvae.potentials import RidgePotential
@@ -60,15 +37,18 @@ class PotentialLaws:
         >>> TestRidge().test_gradient_and_hessian_are_those_of_autograd()
     """
 
+    @must_write
     def make(self) -> ConvexPotential:
         """Return the potential under test; called after seeding."""
         raise NotImplementedError
 
+    @may_override
     def make_double(self) -> ConvexPotential:
         """Return :meth:`make`'s potential with random double parameters."""
         torch.manual_seed(0)
         return self.make().double()
 
+    @may_override
     def points(self, potential: ConvexPotential, *batch: int, scale: float = 1.0) -> Tensor:
         """Return random points of shape ``batch + (dim,)``."""
         generator = torch.Generator().manual_seed(1)
@@ -133,12 +113,17 @@ class PotentialLaws:
 
     def test_single_precision_agrees_with_double(self) -> None:
         potential = self.make_double()
-        single = copy.deepcopy(potential).float()
         x = self.points(potential, 20)
-        gradient, hessian = single.gradient_and_hessian(x.float())
+        wanted = potential.gradient(x), potential.hessian(x)
+        gradient, hessian = self.in_single(potential).gradient_and_hessian(x.float())
         assert gradient.dtype == hessian.dtype == torch.float32
-        assert relative_error(gradient.double(), potential.gradient(x)) <= 1e-5
-        assert relative_error(hessian.double(), potential.hessian(x)) <= 1e-5
+        assert relative_error(gradient.double(), wanted[0]) <= 1e-5
+        assert relative_error(hessian.double(), wanted[1]) <= 1e-5
+
+    @may_override
+    def in_single(self, potential: ConvexPotential) -> ConvexPotential:
+        """Return the same potential in single precision."""
+        return copy.deepcopy(potential).float()
 
     def test_works_under_every_torch_mode(self) -> None:
         potential = self.make_double()
@@ -150,39 +135,63 @@ class PotentialLaws:
             assert relative_error(potential.gradient(x), wanted) <= 1e-12
         mapped = torch.vmap(potential.gradient)(x)
         assert relative_error(mapped, wanted) <= 1e-12
-        potential.requires_grad_(False)
+        for tensor in potential.dependencies():
+            tensor.requires_grad_(False)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             traced = torch.jit.trace(plain_function(potential.gradient), (x,), check_trace=False)
         assert relative_error(traced(x + 1), potential.gradient(x + 1)) <= 1e-12
 
-    def test_every_parameter_gets_a_gradient(self) -> None:
+    def test_input_and_every_parameter_get_a_gradient(self) -> None:
         potential = self.make_double()
-        x = self.points(potential, 4)
-        names = [name for name, _ in potential.named_parameters()]
+        x = self.points(potential, 4).requires_grad_()
+        names, parameters = ["x"], [x]
+        for name, parameter in potential.named_parameters():
+            names.append(name)
+            parameters.append(parameter)
         grads = torch.autograd.grad(
-            potential.gradient(x).square().sum(), list(potential.parameters()), allow_unused=True
+            potential.gradient(x).square().sum(), parameters, allow_unused=True
         )
         missing = [name for name, grad in zip(names, grads, strict=True) if grad is None]
         assert not missing, missing
+        wanted = 2 * potential.hessian_product(x, potential.gradient(x).unsqueeze(-1)).squeeze(-1)
+        assert grads[0] is not None
+        assert relative_error(grads[0], wanted) <= 1e-10
+
+    def test_evaluating_once_changes_nothing(self) -> None:
+        potential = self.make_double()
+        once, x = potential.evaluated(), self.points(potential, 4)
+        assert relative_error(once(x), potential(x)) <= 1e-12
+        assert relative_error(once.gradient(x), potential.gradient(x)) <= 1e-12
+        assert relative_error(once.hessian(x), potential.hessian(x)) <= 1e-12
+        assert torch.equal(once.strong_convexity(), potential.strong_convexity())
+        assert torch.equal(once.smoothness(), potential.smoothness())
+
+    def test_dependencies_name_every_parameter(self) -> None:
+        potential = self.make_double()
+        known = {id(tensor) for tensor in potential.dependencies()}
+        assert all(id(parameter) in known for parameter in parameters_of(potential))
 
     def test_copies_and_pickles(self) -> None:
         potential = self.make_double()
         x = self.points(potential, 4)
-        for other in (copy.deepcopy(potential), pickle.loads(pickle.dumps(potential))):
+        for other in copies_of(potential):
             assert torch.equal(other.gradient(x), potential.gradient(x))
-        torch.manual_seed(99)
-        other = self.make().double()
-        other.load_state_dict(potential.state_dict())
-        assert torch.equal(other.gradient(x), potential.gradient(x))
+        if parameters_of(potential):
+            torch.manual_seed(99)
+            other = self.make().double()
+            other.load_state_dict(potential.state_dict())
+            assert torch.equal(other.gradient(x), potential.gradient(x))
 
     def test_bad_input_is_refused(self) -> None:
+        """Another length, whole numbers, and another dtype than that of the parameters."""
         potential = self.make_double()
         dim = potential.dim
-        bad = (
+        bad = [
             torch.zeros(3, dim + 1, dtype=torch.double),
             torch.zeros(3, dim, dtype=torch.long),
-            torch.zeros(3, dim, dtype=torch.float32),
-        )
+        ]
+        if parameters_of(potential):
+            bad.append(torch.zeros(3, dim, dtype=torch.float32))
         for x in bad:
             check_raises(ArgumentError, "x has", potential.gradient, x)

@@ -13,14 +13,16 @@ from pyro.distributions.torch_transform import TransformModule
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_idvae import _upstream
+from pyro_idvae._abstract import AbstractOrFinal
 from pyro_idvae._checks import check_count, check_hidden_dims, check_last_dim, check_real
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import ICNN, ConvexPotential, RidgePotential
 from pyro_idvae.transforms.iterative import conjugate_gradient, lanczos_log_det
-from pyro_idvae.transforms.newton import attach_gradient, invert_gradient
+from pyro_idvae.transforms.newton import Inversion, attach_gradient, invert_gradient
 
 
-class Brenier(TransformModule):
+class Brenier(AbstractOrFinal, TransformModule):
     r"""The bijection y = ∇φ(x) of R^d, for a strongly convex potential φ.
 
     .. math:: \alpha|x - x'| \le |\nabla\varphi(x) - \nabla\varphi(x')| \le M|x - x'|,
@@ -106,12 +108,13 @@ class Brenier(TransformModule):
         known = self._recall(y)
         if known is not None:
             return known
-        x = self._solve(y).x
-        return attach_gradient(self.potential, x, y, self._exact) if torch.is_grad_enabled() else x
+        potential = self.potential.evaluated()
+        x = self._solve(potential, y).x
+        return attach_gradient(potential, x, y, self._exact) if torch.is_grad_enabled() else x
 
-    def _solve(self, y: Tensor) -> Any:
+    def _solve(self, potential: ConvexPotential, y: Tensor) -> Inversion:
         return invert_gradient(
-            self.potential,
+            potential,
             y,
             tolerance=self.tolerance,
             max_steps=self.max_steps,
@@ -130,35 +133,40 @@ class Brenier(TransformModule):
         Returns:
             x of shape ``batch + (d,)`` and the bound of shape ``batch``; neither carries grad.
         """
-        solution = self._solve(check_last_dim("y", y, self.dim))
+        check_last_dim("y", y, self.dim)
         with torch.no_grad():
-            return solution.x, solution.residual / self.potential.strong_convexity()
+            potential = self.potential.evaluated()
+            solution = self._solve(potential, y)
+            return solution.x, solution.residual / potential.strong_convexity()
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return log det ∇²φ(x), of shape ``batch``; an estimate above ``max_exact_dim``."""
         if self._exact:
             return _log_det(self.potential.hessian(x))
-        return self._stochastic_log_det(x)
+        return self._stochastic_log_det(self.potential.evaluated(), x)
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return ∇φ(x) and log det ∇²φ(x) from one pass."""
+        potential = self.potential.evaluated()
         if not self._exact:
-            return self(x), self._stochastic_log_det(x)
-        y, hessian = self.potential.gradient_and_hessian(x)
+            y = potential.gradient(x)
+            return self._remember(x, y), self._stochastic_log_det(potential, x)
+        y, hessian = potential.gradient_and_hessian(x)
         return self._remember(x, y), _log_det(hessian)
 
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (α, M): no pair of points is brought closer than α or further apart than M."""
         with torch.no_grad():
-            low, high = self.potential.strong_convexity(), self.potential.smoothness()
+            potential = self.potential.evaluated()
+            low, high = potential.strong_convexity(), potential.smoothness()
         return float(low.min()), float(high.max())
 
-    def _stochastic_log_det(self, x: Tensor) -> Tensor:
+    def _stochastic_log_det(self, potential: ConvexPotential, x: Tensor) -> Tensor:
         shape = (*x.shape, self.num_probes)
         probes = torch.randint(0, 2, shape, device=x.device).to(x.dtype) * 2 - 1
 
         def operator(v: Tensor) -> Tensor:
-            return self.potential.hessian_product(x, v)
+            return potential.hessian_product(x, v)
 
         value = lanczos_log_det(operator, probes, self.lanczos_steps).mean(-1)
         if not torch.is_grad_enabled():
@@ -171,12 +179,11 @@ class Brenier(TransformModule):
 
     def _versions(self, x: Tensor, y: Tensor) -> tuple[Any, ...]:
         """Return what changes whenever x, y, a parameter or a parameter's storage does."""
-        plain = [v for v in vars(self.potential).values() if isinstance(v, Tensor)]
-        tensors = (x, y, *self.potential.parameters(), *plain)
-        return tuple((id(t), t.data_ptr(), t._version) for t in tensors)
+        tensors = (x, y, *self.potential.dependencies())
+        return tuple(map(_upstream.version_of, tensors))
 
     def _remember(self, x: Tensor, y: Tensor) -> Tensor:
-        if y.requires_grad and not _is_wrapped(y) and not x.is_inference():
+        if y.requires_grad and not _upstream.is_traced(y) and not x.is_inference():
             self._last = (weakref.ref(y), x, self._versions(x, y))
         return y
 
@@ -195,12 +202,6 @@ class Brenier(TransformModule):
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
         return {**state, "_last": None}
-
-
-def _is_wrapped(value: Tensor) -> bool:
-    """Tell whether a tensor has no storage of its own, inside ``torch.func`` or a trace."""
-    tracing: bool = torch._C._get_tracing_state() is not None
-    return tracing or torch._C._functorch.is_functorch_wrapped_tensor(value)
 
 
 def _log_det(hessian: Tensor) -> Tensor:

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from pyro.distributions.conditional import ConditionalTransformModule
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Transform
 
+from pyro_idvae._abstract import AbstractOrFinal
 from pyro_idvae.potentials import PartiallyConvexPotential
 from pyro_idvae.transforms.brenier_map import Brenier
 
 
-class ConditionalBrenier(ConditionalTransformModule):
+class ConditionalBrenier(AbstractOrFinal, nn.Module):
     """Bijections y = ∇ₓφ(x; u), one for every context u.
+
+    A module that counts as a Pyro ``ConditionalTransformModule`` without being derived from it:
+    that one's metaclass is refused by ``PyroModule[...]`` and ``to_pyro_module_``.
 
     Args:
         potential: φ(·; u), convex in x.
@@ -31,13 +36,47 @@ class ConditionalBrenier(ConditionalTransformModule):
     """
 
     def __init__(self, potential: PartiallyConvexPotential, **options: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.potential = potential
         self.options = options
 
     def condition(self, context: Tensor) -> Brenier:
-        """Return the Brenier map for contexts of shape ``batch + (context_dim,)``."""
+        """Return the Brenier map for contexts of shape ``batch + (context_dim,)``.
+
+        The network of u is evaluated whenever that map is called, once a call: one conditioned
+        map serves while the parameters train.
+        """
         return Brenier(self.potential.condition(context), **self.options)
+
+    @property
+    def inv(self) -> InverseConditionalBrenier:
+        """The inverse bijections, for flows that are trained in that direction."""
+        return InverseConditionalBrenier(self)
+
+
+class InverseConditionalBrenier(nn.Module):
+    """The inverses of a :class:`ConditionalBrenier`, which it shares the parameters of.
+
+    Args:
+        forward_map: what it inverts.
+    """
+
+    def __init__(self, forward_map: ConditionalBrenier) -> None:
+        super().__init__()
+        self.forward_map = forward_map
+
+    def condition(self, context: Tensor) -> Transform:
+        """Return the inverse Brenier map for contexts of shape ``batch + (context_dim,)``."""
+        return self.forward_map.condition(context).inv
+
+    @property
+    def inv(self) -> ConditionalBrenier:
+        """The bijections themselves."""
+        return self.forward_map
+
+
+ConditionalTransformModule.register(ConditionalBrenier)
+ConditionalTransformModule.register(InverseConditionalBrenier)
 
 
 def conditional_brenier(

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Transform, constraints
 
+from pyro_idvae._abstract import AbstractOrFinal
 from pyro_idvae._checks import check_floating
 from pyro_idvae.errors import ShapeError
 
 
-class Helmert(Transform):
+class Helmert(AbstractOrFinal, Transform):
     r"""u ∈ R^{V−1} ↦ logits ∈ R^V with sum zero and ‖logits‖ = ‖u‖.
 
     .. math:: y = \sum_{k=1}^{V-1} u_k h_k,\qquad
@@ -72,6 +73,10 @@ class Helmert(Transform):
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return zeros of shape ``batch``: an isometry keeps volume."""
         return torch.zeros(x.shape[:-1], dtype=x.dtype, device=x.device)
+
+    def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits and zeros."""
+        return self(x), self.log_abs_det_jacobian(x)
 
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (1, 1)."""

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +11,7 @@ from pyro.distributions.torch_transform import TransformModule
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
 from pyro_idvae._checks import check_count, check_last_dim
 from pyro_idvae.errors import NotInjectiveError, ShapeError
 
@@ -34,17 +34,22 @@ def log_volume(jacobian: Tensor) -> Tensor:
     return triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
 
 
-class Injection(TransformModule):
+class Injection(AbstractOrFinal, TransformModule):
     r"""A map f: R^K → R^D with L‖z − z'‖ ≤ ‖f(z) − f(z')‖ ≤ M‖z − z'‖ and L > 0.
 
     ``log_abs_det_jacobian`` is its volume term ½ log det J(z)ᵀJ(z), so that a
     ``TransformedDistribution`` has the density on the image with respect to surface measure;
     ``inv`` is a left inverse. Subclasses write ``_call``, ``_inverse``, :meth:`jacobian` and
-    :meth:`lipschitz_bounds`.
+    :meth:`lipschitz_bounds`; they may override :meth:`log_abs_det_jacobian` and
+    :meth:`call_and_ladj` where there is a shorter way. The rest is final.
 
     Args:
         latent_dim: K.
         data_dim: D, at least K.
+
+    Raises:
+        TypeError: for an abstract class, or a subclass that overrides what is final.
+        NotInjectiveError: for K > D.
     """
 
     domain = constraints.real_vector
@@ -59,20 +64,37 @@ class Injection(TransformModule):
         """Whether K = D."""
         return self.latent_dim == self.data_dim
 
-    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return f(z) for z = ``x`` of shape ``batch + (K,)``, checked here for all injections."""
+        check_last_dim("z", x, self.latent_dim)
+        return super().__call__(x)  # type: ignore[no-any-return,no-untyped-call]
+
+    @must_write
+    def _call(self, x: Tensor) -> Tensor:
+        """Return f(z), of shape ``batch + (D,)``, for z = ``x`` of ``batch + (K,)``."""
+        raise NotImplementedError
+
+    @must_write
+    def _inverse(self, y: Tensor) -> Tensor:
+        """Return the z of an image point: a left inverse, of shape ``batch + (K,)``."""
+        raise NotImplementedError
+
+    @must_write
     def jacobian(self, z: Tensor) -> Tensor:
         """Return J(z), of shape ``batch + (D, K)``, for z of ``batch + (K,)``."""
         raise NotImplementedError
 
-    @abstractmethod
+    @must_write
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (L, M), from the parameters as they are now."""
         raise NotImplementedError
 
+    @may_override
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return ½ log det JᵀJ at z = ``x``, of shape ``batch``."""
         return log_volume(self.jacobian(x))
 
+    @may_override
     def call_and_ladj(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return f(z) and ½ log det JᵀJ."""
         return self(z), self.log_abs_det_jacobian(z)

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Matrix-free linear algebra on symmetric positive definite operators, for whole batches."""
+"""Matrix-free linear algebra on symmetric positive definite operators, for whole batches.
+
+By hand: ``linear_operator`` stops by the mean residual of all columns, not by a tolerance for each
+row, and its log-determinant wants an operator that is made of tensors, not a function.
+"""
 
 from __future__ import annotations
 

@@ -76,7 +76,6 @@ class InjectiveLinear(Injection):
         return self.basis() * self.singular_values()
 
     def _call(self, x: Tensor) -> Tensor:
-        check_last_dim("z", x, self.latent_dim)
         return nn.functional.linear(x, self.matrix(), self.bias)
 
     def _inverse(self, y: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pyro import poutine
 
-from pyro_idvae import IDVAE, VAE, Encoder, certify, fit, rate_window
+from pyro_idvae import IDVAE, VAE, Encoder, certify, fit, lipschitz_bounds_for
 from pyro_idvae.distributions import (
     InjectiveBernoulli,
     InjectiveCategorical,
@@ -91,9 +91,9 @@ def test_a_wanted_window_is_built_and_measured():
     assert (certificate.low, certificate.high) == pytest.approx(window, rel=1e-12)
     estimate, error = mutual_information(vae.likelihood.injection, 2, 1500, 300, 0)
     assert window[0] - 4 * error <= estimate <= window[1] + 4 * error
-    assert information_window(rate_window(low=0.3, high=0.4, latent_dim=3), 3) == pytest.approx(
-        (0.3, 0.4)
-    )
+    assert information_window(
+        lipschitz_bounds_for(low=0.3, high=0.4, latent_dim=3), 3
+    ) == pytest.approx((0.3, 0.4))
 
 
 def test_a_learned_scale_leaves_the_window_and_a_floor_moves_it():
@@ -285,6 +285,6 @@ def test_more_refusals():
     with pytest.raises(ArgumentError, match="leave out one"):
         IDVAE(4, 2, "normal", rate_window=(1.0, 2.0), lipschitz_bounds=(1.0, 2.0))
     with pytest.raises(ArgumentError, match="low=0"):
-        rate_window(low=0.0, high=1.0, latent_dim=2)
+        lipschitz_bounds_for(low=0.0, high=1.0, latent_dim=2)
     with pytest.raises(ArgumentError, match="high=1"):
-        rate_window(low=2.0, high=1.0, latent_dim=2)
+        lipschitz_bounds_for(low=2.0, high=1.0, latent_dim=2)

@@ -1,100 +1,53 @@
+import pyro.distributions as dist
+import pytest
 import torch
 
-from pyro_idvae.distributions import (
-    InjectiveBernoulli,
-    InjectiveBeta,
-    InjectiveBinomial,
-    InjectiveCategorical,
-    InjectiveGamma,
-    InjectiveLaplace,
-    InjectiveMultinomial,
-    InjectiveNegativeBinomial,
-    InjectiveNormal,
-    InjectivePoisson,
-    InjectiveStudentT,
-    InjectiveZeroInflated,
-)
-from pyro_idvae.testing import LikelihoodLaws
-from pyro_idvae.transforms import brenier_injection, injective_linear
+from pyro_idvae.distributions import Family, make_family
+from pyro_idvae.distributions.table import FAMILIES as BY_NAME
+from pyro_idvae.errors import NoCertificateError, NoClosedFormError
+from pyro_idvae.testing import FamilyLaws, LikelihoodLaws, run_laws
+from tests.testing.table import FAMILIES, LIKELIHOODS
 
 
-def small():
-    return brenier_injection(1, 2, hidden_dims=[8], lipschitz_bounds=(0.5, 2.0))
+class TestFamilies(FamilyLaws):
+    @pytest.fixture(autouse=True, params=FAMILIES)
+    def _case(self, request):
+        self.make, self.total_count = FAMILIES[request.param]
 
 
-class TestNormal(LikelihoodLaws):
-    def make(self):
-        return InjectiveNormal(small(), scale=0.5)
+class TestLikelihoods(LikelihoodLaws):
+    @pytest.fixture(autouse=True, params=LIKELIHOODS)
+    def _case(self, request):
+        self.make, self.options = LIKELIHOODS[request.param]
 
 
-class TestNormalPerFeature(LikelihoodLaws):
-    def make(self):
-        return InjectiveNormal(small(), scale=torch.tensor([0.5, 2.0]), learn_scale=True)
+def test_every_family_with_a_name_is_tested():
+    assert set(BY_NAME) <= set(FAMILIES)
+    assert set(BY_NAME) <= set(LIKELIHOODS)
 
 
-class TestNormalLinear(LikelihoodLaws):
-    def make(self):
-        return InjectiveNormal(injective_linear(2, 3))
+class Wordless(Family):
+    """A Normal that has no closed forms to offer."""
+
+    name = "wordless"
+
+    def forward(self, eta, total_count=None):
+        return dist.Normal(eta, 1.0)
 
 
-class TestLaplace(LikelihoodLaws):
-    def make(self):
-        return InjectiveLaplace(small(), learn_scale=True)
+def test_a_family_without_closed_forms_passes_every_law():
+    class TestWordless(FamilyLaws):
+        def make(self):
+            return Wordless()
+
+    assert "test_fisher_information" in run_laws(TestWordless)
 
 
-class TestStudentT(LikelihoodLaws):
-    def make(self):
-        return InjectiveStudentT(small(), df=5.0, learn_df=True)
-
-
-class TestBernoulli(LikelihoodLaws):
-    def make(self):
-        return InjectiveBernoulli(small())
-
-
-class TestBinomial(LikelihoodLaws):
-    def make(self):
-        return InjectiveBinomial(small(), total_count=4)
-
-
-class TestCategorical(LikelihoodLaws):
-    def make(self):
-        return InjectiveCategorical(small())
-
-
-class TestMultinomial(LikelihoodLaws):
-    options = {"total_count": torch.tensor(5.0)}  # noqa: RUF012
-
-    def make(self):
-        return InjectiveMultinomial(small())
-
-
-class TestPoisson(LikelihoodLaws):
-    def make(self):
-        return InjectivePoisson(small())
-
-
-class TestNegativeBinomial(LikelihoodLaws):
-    def make(self):
-        return InjectiveNegativeBinomial(small(), concentration=3.0)
-
-
-class TestZeroInflatedPoisson(LikelihoodLaws):
-    def make(self):
-        return InjectiveZeroInflated(InjectivePoisson(small()), gate=0.3)
-
-
-class TestZeroInflatedNegativeBinomial(LikelihoodLaws):
-    def make(self):
-        base = InjectiveNegativeBinomial(small(), learn_concentration=False)
-        return InjectiveZeroInflated(base, gate=0.3, learn_gate=False)
-
-
-class TestGamma(LikelihoodLaws):
-    def make(self):
-        return InjectiveGamma(small(), concentration=3.0)
-
-
-class TestBeta(LikelihoodLaws):
-    def make(self):
-        return InjectiveBeta(small(), precision=8.0)
+def test_without_a_closed_form_there_is_a_typed_error():
+    family = make_family("studentt")
+    eta = torch.zeros(3)
+    with pytest.raises(NoClosedFormError, match="Bhattacharyya distance of two studentt"):
+        family.bhattacharyya(eta, eta)
+    with pytest.raises(NoClosedFormError, match="Fisher information of a wordless"):
+        Wordless().fisher_information(eta)
+    assert issubclass(NoClosedFormError, NoCertificateError)

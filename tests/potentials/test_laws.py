@@ -1,116 +1,68 @@
+import copy
+
 import pytest
 import torch
 
-from pyro_idvae.potentials import (
-    ICNN,
-    PartiallyConvexPotential,
-    QuadraticPotential,
-    RidgePotential,
-)
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.potentials import ICNN, QuadraticPotential, RidgePotential
 from pyro_idvae.testing import PotentialLaws
+from tests.testing.table import CONDITIONAL_POTENTIALS, POTENTIALS
 
 
-class TestQuadratic(PotentialLaws):
+class TestPotentials(PotentialLaws):
+    @pytest.fixture(autouse=True, params=POTENTIALS)
+    def _case(self, request):
+        self.make = POTENTIALS[request.param]
+
+
+class TestConditioned(PotentialLaws):
+    """At one context: the potential is then a convex potential like any other."""
+
+    @pytest.fixture(autouse=True, params=CONDITIONAL_POTENTIALS)
+    def _case(self, request):
+        self.make_conditional = CONDITIONAL_POTENTIALS[request.param]
+
     def make(self):
-        return QuadraticPotential(4)
+        potential = self.make_conditional().double()
+        return potential.condition(torch.tensor([0.3, -1.0], dtype=torch.double))
 
+    def in_single(self, potential):
+        single = copy.deepcopy(potential._potential[0]).float()
+        return single.condition(potential.context.float())
 
-class TestQuadraticWindow(PotentialLaws):
-    def make(self):
-        return QuadraticPotential(4, strong_convexity=0.5, smoothness=3.0)
-
-
-class TestRidge(PotentialLaws):
-    def make(self):
-        return RidgePotential(3, hidden_dims=[32])
-
-
-class TestRidgeOfOneDimension(PotentialLaws):
-    def make(self):
-        return RidgePotential(1)
-
-
-class TestRidgeNarrowerThanTheData(PotentialLaws):
-    def make(self):
-        return RidgePotential(8, hidden_dims=[3], strong_convexity=1e-3)
-
-
-class TestRidgeWindow(PotentialLaws):
-    def make(self):
-        return RidgePotential(3, hidden_dims=[32], strong_convexity=0.5, smoothness=2.0)
-
-
-class TestICNN(PotentialLaws):
-    def make(self):
-        return ICNN(3, hidden_dims=[16, 12, 8])
-
-
-class TestICNNOfOneLayer(PotentialLaws):
-    def make(self):
-        return ICNN(3, hidden_dims=[16])
-
-
-class TestICNNWindow(PotentialLaws):
-    def make(self):
-        return ICNN(3, hidden_dims=[16, 12], strong_convexity=0.5, smoothness=2.0)
-
-
-def randomised(smoothness):
-    potential = PartiallyConvexPotential(3, 2, hidden_dims=[16], smoothness=smoothness)
-    for parameter in potential.network.parameters():
-        torch.nn.init.normal_(parameter, 0.0, 0.3)
-    return potential
-
-
-class ConditionedLaws(PotentialLaws):
-    """One context: the potential is then a convex potential like any other."""
-
-    smoothness = None
-
-    def make_double(self):
-        torch.manual_seed(0)
-        potential = randomised(self.smoothness).double()
-        conditioned = potential.condition(torch.tensor([0.3, -1.0], dtype=torch.double))
-        for name in ("weight", "gain", "bias", "out", "alpha", "offset"):
-            setattr(conditioned, name, getattr(conditioned, name).detach())
-        return conditioned
-
-    def test_single_precision_agrees_with_double(self):
-        torch.manual_seed(0)
-        potential = randomised(self.smoothness).double()
-        context = torch.tensor([0.3, -1.0], dtype=torch.double)
-        x = self.points(potential.condition(context), 20)
-        wanted = potential.gradient(x, context)
-        found = potential.float().gradient(x.float(), context.float())
-        assert torch.allclose(found.double(), wanted, rtol=1e-4, atol=1e-4)
-
-    def test_every_parameter_gets_a_gradient(self):
-        potential = randomised(self.smoothness)
+    def test_every_parameter_of_the_whole_gets_a_gradient(self):
+        potential = self.make_conditional()
         potential.gradient(torch.randn(4, 3), torch.randn(4, 2)).square().sum().backward()
         missing = [n for n, p in potential.named_parameters() if p.grad is None]
         assert not missing
         assert not list(potential.condition(torch.zeros(2)).parameters())
 
-    def test_copies_and_pickles(self):
-        import copy
-        import pickle
+    def test_another_dtype_is_refused(self):
+        with pytest.raises(ArgumentError, match="x has dtype torch.float32"):
+            self.make()(torch.zeros(2, 3))
+        with pytest.raises(ArgumentError, match="context has dtype torch.float64"):
+            self.make_conditional().condition(torch.zeros(2, dtype=torch.double))
 
-        potential = randomised(self.smoothness)
-        x, context = torch.randn(4, 3), torch.randn(4, 2)
-        for other in (copy.deepcopy(potential), pickle.loads(pickle.dumps(potential))):
-            assert torch.equal(other.gradient(x, context), potential.gradient(x, context))
-
-
-class TestPartiallyConvex(ConditionedLaws):
-    pass
-
-
-class TestPartiallyConvexWindow(ConditionedLaws):
-    smoothness = 3.0
+    def test_the_network_is_evaluated_once_a_call_and_not_before(self):
+        potential = self.make_conditional()
+        calls = []
+        potential.network.register_forward_hook(lambda *_: calls.append(1))
+        x = torch.randn(4, 3)
+        conditioned = potential.condition(torch.randn(4, 2))
+        assert not calls
+        for method in (conditioned, conditioned.gradient, conditioned.gradient_and_hessian):
+            calls.clear()
+            method(x)
+            assert len(calls) == 1
+        once = conditioned.evaluated()
+        calls.clear()
+        once.gradient(x)
+        assert once.smoothness().shape == (4,)
+        assert not calls
 
 
 def test_the_bounds_of_a_conditioned_potential_take_the_context():
-    potential = randomised(None).double()
+    potential = CONDITIONAL_POTENTIALS["partially convex"]().double()
     context = torch.randn(5, 2, dtype=torch.double)
     x = torch.randn(5, 3, dtype=torch.double)
     low, high = potential.strong_convexity(context), potential.smoothness(context)

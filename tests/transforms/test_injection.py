@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pyro_idvae.errors import ArgumentError, NotInjectiveError, ShapeError
-from pyro_idvae.testing.potential import relative_error
+from pyro_idvae.testing.checks import relative_error
 from pyro_idvae.transforms import (
     BrenierInjection,
     Helmert,

@@ -1,65 +1,24 @@
-from pyro_idvae.testing import InjectionLaws, TransformLaws
-from pyro_idvae.transforms import brenier, brenier_injection, injective_linear
+import pytest
+
+from pyro_idvae.testing import ConditionalTransformLaws, InjectionLaws, TransformLaws
+from tests.testing.table import BIJECTIONS, CONDITIONAL_BIJECTIONS, INJECTIONS
 
 
-class TestBrenier(TransformLaws):
-    input_dim = 3
-
-    def make(self):
-        return brenier(3, hidden_dims=[16])
-
-
-class TestBrenierOfOneDimension(TransformLaws):
-    input_dim = 1
-
-    def make(self):
-        return brenier(1)
+class TestBijections(TransformLaws):
+    @pytest.fixture(autouse=True, params=BIJECTIONS)
+    def _case(self, request):
+        self.make, self.input_dim, self.any_dim = BIJECTIONS[request.param]
 
 
-class TestBrenierDeep(TransformLaws):
-    input_dim = 3
-
-    def make(self):
-        return brenier(3, hidden_dims=[16, 8])
-
-
-class TestBrenierWindow(TransformLaws):
-    input_dim = 3
-
-    def make(self):
-        return brenier(3, hidden_dims=[16], strong_convexity=0.5, smoothness=2.0)
+class TestInjections(InjectionLaws):
+    @pytest.fixture(autouse=True, params=INJECTIONS)
+    def _case(self, request):
+        self.make, self.input_dim, self.any_dim = INJECTIONS[request.param]
 
 
-class TestInjectiveLinear(InjectionLaws):
-    input_dim = 2
+class TestConditionalBijections(ConditionalTransformLaws):
+    context_dim = 2
 
-    def make(self):
-        return injective_linear(2, 5)
-
-
-class TestInjectiveLinearSquare(InjectionLaws):
-    input_dim = 3
-
-    def make(self):
-        return injective_linear(3, 3, min_singular_value=0.2, max_singular_value=2.0)
-
-
-class TestBrenierInjection(InjectionLaws):
-    input_dim = 2
-
-    def make(self):
-        return brenier_injection(2, 5, hidden_dims=[16])
-
-
-class TestBrenierInjectionWindow(InjectionLaws):
-    input_dim = 2
-
-    def make(self):
-        return brenier_injection(2, 4, hidden_dims=[16], lipschitz_bounds=(0.8, 3.0))
-
-
-class TestBrenierInjectionSquare(InjectionLaws):
-    input_dim = 3
-
-    def make(self):
-        return brenier_injection(3, 3, hidden_dims=[12, 8])
+    @pytest.fixture(autouse=True, params=CONDITIONAL_BIJECTIONS)
+    def _case(self, request):
+        self.make, self.input_dim, self.any_dim = CONDITIONAL_BIJECTIONS[request.param]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pyro_idvae.errors import ArgumentError, ConvergenceError
-from pyro_idvae.testing.potential import relative_error
+from pyro_idvae.testing.checks import relative_error
 from pyro_idvae.transforms import brenier
 from pyro_idvae.transforms.newton import invert_gradient
 
