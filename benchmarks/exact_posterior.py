@@ -18,9 +18,10 @@ import torch
 from pyro.infer import MCMC, NUTS
 
 import pyro_idvae as idvae
-from pyro_idvae.diagnostics.ess import effective_sample_size
-from pyro_idvae.infer.draws import Layout
+from pyro_idvae.diagnostics.estimators import effective_sample_size
 from pyro_idvae.infer.rowwise.vectorized import RowSampler
+from pyro_idvae.programs import BoundModel
+from pyro_idvae.programs.run import silent
 
 SCALE = 0.3
 
@@ -48,8 +49,8 @@ def vectorized(model, x, *, chains=4, warmup=100, samples=500):
 
     def run():
         start = time.perf_counter()
-        layout = Layout(model, None, ((x,), {}))
-        sampler = RowSampler(layout, chains=chains, warmup_steps=warmup, jit_compile=True)
+        bound = BoundModel(model, None, ((x,), {}))
+        sampler = RowSampler(bound, chains=chains, warmup_steps=warmup, jit_compile=True)
         for _ in range(warmup):
             sampler.advance()
         positions = torch.stack([sampler.advance().positions for _ in range(samples)], 1)
@@ -62,7 +63,7 @@ def pyro_nuts(model, x, *, warmup=300, samples=300):
     """Return a function that samples the joint posterior of all rows by Pyro's NUTS."""
 
     def run():
-        with idvae.infer.programs.frozen(model), idvae.infer.programs.evaluating(model):
+        with silent(model):
             kernel = NUTS(model, jit_compile=True, ignore_jit_warnings=True)
             sampler = MCMC(kernel, samples, warmup, disable_progbar=True)
             start = time.perf_counter()

@@ -25,6 +25,8 @@ __all__ = ["Variable", "density", "groups_of", "pareto_k", "save_netcdf", "to_ar
 
 LEGACY = az.__version__.startswith("0.")
 SAMPLE_DIMS = ("chain", "draw")
+LEAST_WEIGHTS = 30
+"""Weights whose largest fifth has the six that both versions of ArviZ fit a tail to."""
 UNSAMPLED_GROUPS = ("observed_data", "constant_data")
 
 
@@ -123,7 +125,9 @@ def pareto_k(log_weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         log_weights: log w, of shape ``batch + (num_samples,)``.
 
     Returns:
-        An array of shape ``batch``; above 0.7 the estimate from these weights is not reliable.
+        An array of shape ``batch``; above 0.7 the estimate from these weights is not reliable. NaN,
+        unknown, for fewer than 30 weights, whose tail is too short for a fit; 0 where the largest
+        weights are all equal, and there is no tail.
 
     Example:
         >>> import numpy as np
@@ -131,18 +135,30 @@ def pareto_k(log_weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         >>> pareto_k(np.random.default_rng(0).normal(size=(3, 1000))).shape
         (3,)
     """
-    if LEGACY:
-        with warnings.catch_warnings():
-            # It warns of large k, which is what the caller asks for.
-            warnings.simplefilter("ignore", UserWarning)
-            k = az.psislw(log_weights)[1]  # type: ignore[no-untyped-call,unused-ignore]
-            return np.asarray(k)
-    from arviz_stats.base import array_stats
+    flat = log_weights.reshape(-1, log_weights.shape[-1])
+    number = flat.shape[-1]
+    k = np.full(len(flat), np.nan)
+    if number >= LEAST_WEIGHTS and len(flat):
+        tail = int(min(number / 5, 3 * number**0.5))
+        largest = np.partition(flat, number - tail, axis=-1)[:, -tail:]
+        # Not np.ptp: of infinite weights the difference is no number.
+        even = largest.max(-1) == largest.min(-1)
+        k[even] = 0.0
+        k[~even] = _fitted_k(flat[~even]) if (~even).any() else 0.0
+    return k.reshape(log_weights.shape[:-1])
 
-    # This version takes log *ratios* of leave-one-out, the negatives of log weights.
+
+def _fitted_k(log_weights: np.ndarray[Any, Any]) -> Any:
+    """Return k of rows of weights by the installed version."""
     with warnings.catch_warnings():
+        # Both warn of large k, which is what the caller asks for.
         warnings.simplefilter("ignore", UserWarning)
-        return np.asarray(array_stats.psislw(-log_weights)[1])
+        if LEGACY:
+            return az.psislw(log_weights)[1]  # type: ignore[no-untyped-call,unused-ignore]
+        from arviz_stats.base import array_stats
+
+        # This version takes log *ratios* of leave-one-out, the negatives of log weights.
+        return array_stats.psislw(-log_weights)[1]
 
 
 def density(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -106,3 +106,11 @@ def test_the_density_integrates_to_one():
     grid, height = seam.density(np.random.default_rng(0).normal(size=(4, 500)))
     assert np.trapezoid(height, grid) == pytest.approx(1.0, abs=0.02)
     assert grid[height.argmax()] == pytest.approx(0.0, abs=0.3)
+
+
+def test_too_few_weights_have_no_k_on_either_version():
+    rng = np.random.default_rng(0)
+    assert np.isnan(seam.pareto_k(rng.normal(size=(3, 29)))).all()
+    assert np.isfinite(seam.pareto_k(rng.normal(size=(3, 30)))).all()
+    assert seam.pareto_k(np.zeros((0, 1000))).shape == (0,)
+    assert seam.pareto_k(np.zeros((2, 3, 100))).tolist() == [[0.0] * 3] * 2

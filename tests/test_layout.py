@@ -12,12 +12,15 @@ ORDER = [
     "transforms",
     "distributions",
     "models",
+    "programs",
     "infer",
     "diagnostics",
     "plots",
     "experiments",
 ]
-LEAVES = {"errors", "_checks", "arviz_io", "datasets"}
+LEAVES = {"errors", "_checks", "_upstream", "_abstract", "_version", "arviz_io", "datasets"}
+BESIDE = {"models", "programs"}
+"""Layers that stand side by side: neither imports the other."""
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -33,6 +36,15 @@ def imported(path):
             for alias in node.names:
                 if alias.name.startswith("pyro_idvae."):
                     yield alias.name.split(".")[1], node
+        elif isinstance(node, ast.Call) and called(node) in ("import_module", "__import__"):
+            # What is imported by a name in a string is an import all the same.
+            name = node.args[0].value if isinstance(node.args[0], ast.Constant) else "unknown"
+            assert "pyro_idvae" not in name, f"line {node.lineno} imports {name} dynamically"
+            assert name != "unknown", f"line {node.lineno} imports a name that is not a constant"
+
+
+def called(node):
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
 def layer(path):
@@ -44,18 +56,20 @@ def layer(path):
 def test_imports_run_one_way(path):
     own = layer(path)
     targets = {name for name, _ in imported(path)}
-    if own in ("datasets", "arviz_io", "errors"):
+    if own in ("datasets", "arviz_io", "errors", "_upstream", "_abstract", "_version"):
         assert targets <= {own}
     elif own == "_checks":
         assert targets <= {"errors"}
     elif own in ORDER:
         allowed = set(ORDER[: ORDER.index(own) + 1]) | LEAVES
+        if own in BESIDE:
+            allowed -= BESIDE - {own}
         assert targets <= allowed, f"{path} imports {targets - allowed}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 350
+    assert len(path.read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize("name", [*ORDER[:-1], "datasets", "testing", "errors", "arviz_io", ""])

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Diagnostics of posterior collapse; units are nats throughout."""
 
-from pyro_idvae.diagnostics.autopsy_report import Autopsy, autopsy
+from pyro_idvae.diagnostics.autopsy import Autopsy, autopsy
 from pyro_idvae.diagnostics.certificate import Certificate, certify
-from pyro_idvae.diagnostics.collapse import collapse_report
-from pyro_idvae.diagnostics.collapse_table import CollapseReport
-from pyro_idvae.diagnostics.comparison import Comparison, compare
+from pyro_idvae.diagnostics.collapse import CollapseReport, collapse_report
+from pyro_idvae.diagnostics.compare import Comparison, compare
 from pyro_idvae.diagnostics.importance import ImportanceEstimate, importance_log_likelihood
 from pyro_idvae.diagnostics.information import DiscreteInformation, discrete_information
 from pyro_idvae.diagnostics.metrics import active_units, kl_to_prior

@@ -18,9 +18,10 @@ from pyro_idvae.distributions import (
     information_window,
 )
 from pyro_idvae.errors import ArgumentError, NoCertificateError
-from pyro_idvae.infer.batches import as_arguments
-from pyro_idvae.infer.calls import find_likelihood, is_masked
-from pyro_idvae.infer.programs import Program
+from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.likelihood_call import is_masked
+from pyro_idvae.programs.run import Program
 
 PRIOR = "the prior is N(0, I)"
 FROM_MODEL = "x is drawn from the model: the average is over the model's own p(x), not over data"
@@ -179,7 +180,7 @@ def _bhattacharyya_bound(likelihood: InjectiveLikelihood, num_samples: int) -> t
 
 def _checked_likelihood(model: Program, x: Any) -> Likelihood:
     """Return the likelihood between the one latent and the one observed site."""
-    call = find_likelihood(model, as_arguments(x))
+    call = BoundModel(model, None, as_arguments(x)).likelihood_call()
     if is_masked(call.observed):
         raise NoCertificateError("observations are masked: the window holds with nothing missing")
     return call.likelihood

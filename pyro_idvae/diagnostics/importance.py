@@ -12,29 +12,32 @@ import pyro.distributions as dist
 import torch
 from tqdm.auto import tqdm
 
+from pyro_idvae import _upstream
 from pyro_idvae._checks import check_count
 from pyro_idvae.arviz_io import pareto_k
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.batches import TensorBatches, as_arguments
-from pyro_idvae.infer.draws import Layout, guide_draws
-from pyro_idvae.infer.plates import check_amortised
-from pyro_idvae.infer.programs import Program
-from pyro_idvae.infer.sites import latent_sites, unwrap_masks
+from pyro_idvae.infer.draws import draw_guide
+from pyro_idvae.infer.fit.batches import TensorBatches
+from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.plates import check_amortised
+from pyro_idvae.programs.run import Program
+from pyro_idvae.programs.sites import latent_sites, unwrap_masks
 
 
-def _check_density(layout: Layout) -> None:
+def _check_density(bound: BoundModel) -> None:
     """Raise unless the guide has a density over the model's latents and nothing else.
 
     Autoguides have Delta sites computed from auxiliary ones, whose density they carry.
     """
-    sites = latent_sites(layout.guide_trace)
-    helpers = [name for name, site in sites.items() if site["infer"].get("is_auxiliary")]
-    points = [n for n in layout.latents if isinstance(unwrap_masks(sites[n]["fn"]), dist.Delta)]
+    sites = latent_sites(bound.guide_trace)
+    helpers = [name for name, site in sites.items() if _upstream.is_auxiliary(site)]
+    points = [n for n in bound.latents if isinstance(unwrap_masks(sites[n]["fn"]), dist.Delta)]
     if points and not helpers:
         raise ArgumentError(
             f"the guide is a point at the sites {points}: it has no density to weight draws by"
         )
-    if helpers and len(points) < len(layout.latents):
+    if helpers and len(points) < len(bound.latents):
         raise ArgumentError(
             f"the guide has the auxiliary sites {helpers}, which the model lacks: their density "
             "would be counted on one side only"
@@ -48,6 +51,7 @@ class ImportanceEstimate:
     Attributes:
         log_likelihood: estimate of log p(x) for each data point; biased downwards.
         pareto_k: tail index of each data point's weights; above 0.7 its estimate is not reliable.
+            NaN, unknown, for fewer than 30 draws.
         num_samples: draws from the guide.
     """
 
@@ -116,19 +120,18 @@ def importance_log_likelihood(
     values, shapes = [], []
     bar = tqdm(total=batches.num_rows, desc="importance sampling", disable=not progress)
     for arguments in batches.batches(None):
-        layout = Layout(model, guide, arguments)
-        _check_density(layout)
-        weights = []
-        for _, log_q, likelihood, prior in guide_draws(layout, num_samples):
-            if log_q.dim() == 0 or any(v.dim() == 0 for v in [*likelihood.values()]):
-                raise ArgumentError(
-                    "the guide's density does not factorise over the data: importance weights per "
-                    "data point need every latent inside the data plate, in model and guide"
-                )
-            weights.append(torch.stack([*likelihood.values(), *prior.values(), -log_q]).sum(0))
-        log_weights = torch.stack(weights).double()
+        bound = BoundModel(model, guide, arguments)
+        _check_density(bound)
+        draws = draw_guide(bound, num_samples)
+        terms = [*draws.log_likelihood.values(), *draws.log_prior.values(), -draws.stats["log_q"]]
+        if any(term.dim() < 3 for term in terms):
+            raise ArgumentError(
+                "the guide's density does not factorise over the data: importance weights per "
+                "data point need every latent inside the data plate, in model and guide"
+            )
+        log_weights = torch.stack(terms).sum(0).squeeze(0).double()
         values.append(log_weights.logsumexp(0) - math.log(num_samples))
         shapes.append(pareto_k(log_weights.mT.cpu().numpy()))
-        bar.update(layout.rows)
+        bar.update(bound.rows)
     bar.close()
     return ImportanceEstimate(torch.cat(values).cpu().numpy(), np.concatenate(shapes), num_samples)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import rel_entr
 
-from pyro_idvae.diagnostics.divergence import check_simplex
+from pyro_idvae.diagnostics.estimators import check_simplex
 from pyro_idvae.errors import ShapeError
 
 Array = np.ndarray[Any, Any]

@@ -10,26 +10,27 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from pyro_idvae import _upstream
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError, NoCertificateError
-from pyro_idvae.infer.batches import as_arguments
-from pyro_idvae.infer.draws import Layout
-from pyro_idvae.infer.programs import Program, dry_run
-from pyro_idvae.infer.sites import unwrap_masks
+from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.run import Program, dry_run
+from pyro_idvae.programs.sites import unwrap_masks
 
 
-def _site_name(layout: Layout, site: str | None) -> str:
-    if site is None and len(layout.latents) == 1:
-        return layout.latents[0]
-    if site not in layout.latents:
-        raise ArgumentError(f"site={site!r}: expected one of the latent sites {layout.latents}")
+def _site_name(bound: BoundModel, site: str | None) -> str:
+    if site is None and len(bound.latents) == 1:
+        return bound.latents[0]
+    if site not in bound.latents:
+        raise ArgumentError(f"site={site!r}: expected one of the latent sites {bound.latents}")
     return site
 
 
 def _normal_marginals(trace: Any, name: str) -> tuple[Tensor, Tensor] | None:
     """Return means and standard deviations of a site's coordinates if they are Normal."""
     base = unwrap_masks(trace.nodes[name]["fn"])
-    helper = trace.nodes.get(f"{name}_unconstrained")
+    helper = _upstream.unconstrained_site(trace, name)
     if isinstance(base, dist.Delta) and helper is not None:
         # An AutoNormal guide: Normal on the unconstrained scale, which for real sites is the site.
         base = unwrap_masks(helper["fn"])
@@ -41,17 +42,19 @@ def _normal_marginals(trace: Any, name: str) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def _marginals(layout: Layout, name: str) -> tuple[Any, Any, int]:
+def _marginals(bound: BoundModel, name: str) -> tuple[Any, Any, int]:
     """Return Normal marginals of guide and prior (None if not Normal) and the data dimension.
 
     A site whose parameters move when the other latents are drawn anew has conditionals, no
     marginals.
     """
-    again = dry_run(layout.model, layout.guide, layout.arguments)
+    again = dry_run(bound.model, bound.guide, bound.arguments)
     posterior, prior = (
-        _normal_marginals(trace, name) for trace in (layout.guide_trace, layout.trace)
+        _normal_marginals(trace, name) for trace in (bound.guide_trace, bound.trace)
     )
-    redrawn = (_normal_marginals(trace, name) for trace in reversed(again))
+    redrawn = [_normal_marginals(trace, name) for trace in reversed(again)]
+    if bound.depends_on_summed(name):
+        prior = redrawn[1] = None
     for first, second in zip((posterior, prior), redrawn, strict=True):
         same = (
             first is None
@@ -67,10 +70,10 @@ def _marginals(layout: Layout, name: str) -> tuple[Any, Any, int]:
                 "distribution in guide or model is a conditional one, and its marginal has no "
                 "closed form"
             )
-    dim = layout.frame_dim(layout.trace.nodes[name])
+    dim = bound.frame_dim(bound.trace.nodes[name])
     if dim is None:
         raise ArgumentError(f"the site {name!r} is not in the data plate: it is one for all rows")
-    return posterior, prior, dim - len(layout.trace.nodes[name]["fn"].event_shape)
+    return posterior, prior, dim - len(bound.trace.nodes[name]["fn"].event_shape)
 
 
 def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None = None) -> Tensor:
@@ -101,10 +104,15 @@ def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None =
         >>> idvae.kl_to_prior(vae.model, vae.guide, torch.randn(7, 5)).shape
         torch.Size([7, 2])
     """
-    layout = Layout(model, guide, as_arguments(data))
-    name = _site_name(layout, site)
-    posterior, prior, dim = _marginals(layout, name)
-    prior_fn = layout.trace.nodes[name]["fn"]
+    bound = BoundModel(model, guide, as_arguments(data))
+    name = _site_name(bound, site)
+    if bound.depends_on_summed(name):
+        raise NoCertificateError(
+            f"the site {name!r} depends on the discrete sites {bound.summed}: its prior is a "
+            "mixture, and its KL has no closed form; use collapse_report"
+        )
+    posterior, prior, dim = _marginals(bound, name)
+    prior_fn = bound.trace.nodes[name]["fn"]
     if posterior is None or prior is None or not _is_real(prior_fn.support):
         raise NoCertificateError(
             f"the KL of the site {name!r} has no closed form: guide and prior must both be Normal, "
@@ -163,17 +171,17 @@ def active_units(
         Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016.
     """
     check_real("threshold", threshold, above=0.0)
-    layout = Layout(model, guide, as_arguments(data))
-    if layout.rows < 2:
+    bound = BoundModel(model, guide, as_arguments(data))
+    if bound.rows < 2:
         raise ArgumentError("data has 1 row: active units need the variance over at least two")
-    name = _site_name(layout, site)
+    name = _site_name(bound, site)
     check_count("num_samples", num_samples, minimum=2)
-    marginals, _, dim = _marginals(layout, name)
+    marginals, _, dim = _marginals(bound, name)
     if marginals is not None:
         means: Tensor = marginals[0].movedim(dim, 0)
         return means.var(0) > threshold
-    with torch.no_grad(), layout.running():
-        draws = torch.stack([layout.draw_guide()[0][name] for _ in range(num_samples)])
+    with torch.no_grad(), bound.running():
+        draws = torch.stack([bound.draw_guide()[0][name] for _ in range(num_samples)])
     draws = draws.movedim(dim, 1)
     noise = draws.var(0).mean(0) / num_samples
     return draws.mean(0).var(0) - noise > threshold

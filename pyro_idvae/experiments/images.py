@@ -109,7 +109,8 @@ def evaluate(
         epochs=result.best_epoch + 1,
         log_likelihood=estimate.mean,
         log_likelihood_se=estimate.standard_error,
-        unreliable=float((estimate.pareto_k > 0.7).mean()),
+        # What is unknown is not reliable either.
+        unreliable=float((~(estimate.pareto_k <= 0.7)).mean()),
         kl=float(kl.sum()),
         active_units=int(active_units(vae.model, vae.guide, images).sum()),
         min_nats=float(kl.min()),

@@ -18,7 +18,7 @@ from torch import Tensor
 from pyro_idvae.arviz_io import groups_of
 from pyro_idvae.datasets import PCAData, pca_data
 from pyro_idvae.diagnostics import collapse_report
-from pyro_idvae.diagnostics.collapse_table import COLLAPSED, INFORMATIVE
+from pyro_idvae.diagnostics.collapse import COLLAPSED, INFORMATIVE
 from pyro_idvae.experiments.classical_figures import plot_pca
 from pyro_idvae.experiments.posteriors import GUIDES, convergence, fit_guide, norm_divergence
 from pyro_idvae.infer import mcmc

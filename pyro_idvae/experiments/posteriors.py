@@ -16,9 +16,13 @@ from pyro.optim import ClippedAdam
 from scipy import stats
 
 from pyro_idvae.arviz_io import groups_of
-from pyro_idvae.diagnostics.collapse_table import COLLAPSED, INFORMATIVE, holm, judge
-from pyro_idvae.diagnostics.divergence import kl_from_scores
-from pyro_idvae.diagnostics.ess import effective_sample_size, split_rhat
+from pyro_idvae.diagnostics.collapse import COLLAPSED, INFORMATIVE, judge
+from pyro_idvae.diagnostics.estimators import (
+    effective_sample_size,
+    holm,
+    kl_to_normal,
+    split_rhat,
+)
 from pyro_idvae.infer import fit, from_guide
 
 Array = np.ndarray[Any, Any]
@@ -136,7 +140,7 @@ def norm_divergence(z: Array, *, epsilon: float, confidence: float) -> dict[str,
     squared = (z.astype(float) ** 2).sum(-1)
     prior = stats.chi2(z.shape[-1])
     below, above = prior.cdf(squared), prior.sf(squared)
-    kl = kl_from_scores(np.where(below < above, stats.norm.ppf(below), stats.norm.isf(above)))
+    kl = kl_to_normal(np.where(below < above, stats.norm.ppf(below), stats.norm.isf(above)))
     limits = {"epsilon": epsilon, "confidence": confidence}
     points = judge(kl.upper(confidence), holm(kl.p_value()), **limits)
     mean = kl.mean(0)

@@ -1,156 +1,139 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws of any Pyro model and guide with their log densities, per data point."""
+"""Draws of latents with their log densities: what every sampler and guide returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from itertools import count
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import pyro
 import torch
-from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
-from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.batches import Arguments, row_count
-from pyro_idvae.infer.parameters import claim_parameters
-from pyro_idvae.infer.plates import find_data_plate, subsampled_size
-from pyro_idvae.infer.programs import Program, evaluating
-from pyro_idvae.infer.sites import check_sites, factor_sites, latent_sites, observed_sites
+from pyro_idvae.infer.normal_scores import normal_scores
+from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.side_by_side import (
+    PriorDraws,
+    densities_of,
+    nth,
+    prior_draws,
+    stack,
+)
 
-Draw = dict[str, Tensor]
-"""One value for each latent site."""
 
+@dataclass(frozen=True)
+class Draws:
+    """Draws from a posterior, in tensors; log densities are in nats.
 
-class Layout:
-    """Where the data plate is: reads shapes off one run of the model.
-
-    Args:
-        model: the model.
-        guide: its guide, or None.
-        arguments: the data.
+    Attributes:
+        values: latents by site, of shape ``(chain, draw) + site shape``.
+        log_likelihood: log p(x|z) by observed site, of shape ``(chain, draw, rows)``, or
+            ``(chain, draw)`` outside the data plate.
+        log_prior: log p(z) by latent site, likewise.
+        stats: statistics of the sampler, or ``log_q``, of the same shapes.
+        normal_scores: the latents on the scale on which their prior is N(0, 1), by site, where that
+            scale is known; of the values' shapes.
+        independent: whether the draws are independent, as a guide's are, or come from chains.
+        method: how they were made, e.g. ``"svi"`` or ``"nuts"``.
+        prior: draws from the prior; None if there are none.
     """
 
-    def __init__(self, model: Program, guide: Program | None, arguments: Arguments) -> None:
-        self.model, self.guide, self.arguments = model, guide, arguments
-        _, trace, guide_trace = claim_parameters(model, guide, arguments)
-        if guide is not None:
-            check_sites(trace, guide_trace)
-        latents = latent_sites(trace)
-        discrete = [name for name, site in latents.items() if site["infer"].get("enumerate")]
-        if discrete:
-            raise ArgumentError(
-                f"the sites {discrete} are to be enumerated: log densities per draw need a model "
-                "with its discrete latents marginalised, e.g. dist.MixtureOfDiagNormals as prior"
-            )
-        if subsampled_size(trace) is not None:
-            raise ArgumentError(
-                "the model subsamples a plate: its draws would be scored on other rows. Give it a "
-                "plate of the size of its data, and pass the data you want"
-            )
-        self.trace, self.guide_trace = trace, guide_trace
-        self.latents = list(latents)
-        self.observed = list(observed_sites(trace))
-        # Densities besides the prior: what is observed, and factors, which count like it.
-        self.scored = self.observed + list(factor_sites(trace))
-        self.rows = row_count(arguments)
-        self.plate = find_data_plate(model, arguments, trace)
-        sites = {*self.latents, *self.observed}
-        # xarray has one name space for variables and dimensions.
-        self.data_dim = "data" if "data" not in sites else "row"
+    values: Values
+    log_likelihood: Values
+    log_prior: Values
+    stats: Values
+    normal_scores: Values
+    independent: bool
+    method: str
+    prior: PriorDraws | None = field(default=None, repr=False)
 
-    def running(self) -> AbstractContextManager[None]:
-        """Return the context to draw and score in: model and guide in evaluation mode."""
-        return evaluating(self.model, self.guide)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of chains and of draws in each."""
+        return shape_of(self.values)
 
-    def frame_dim(self, site: Any) -> int | None:
-        """Return the batch dimension (negative) of the data plate at a site, or None."""
-        for frame in site["cond_indep_stack"]:
-            if frame.name == self.plate:
-                return int(frame.dim)
-        return None
-
-    def row_place(self, name: str) -> int | None:
-        """Return the dimension of a site's value that the data plate is, or None."""
-        site = self.trace.nodes[name]
-        dim = self.frame_dim(site)
-        return None if dim is None else site["value"].dim() + dim - len(site["fn"].event_shape)
-
-    def per_row(self, site: Any) -> Tensor:
-        """Return a site's log density, summed over all but the data plate."""
-        # Unscaled: weights are for objectives, not for densities.
-        log_prob: Tensor = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
-        dim = self.frame_dim(site)
-        if dim is None:
-            return log_prob.sum()
-        log_prob = log_prob.movedim(dim, -1)
-        summed = log_prob.reshape(-1, log_prob.shape[-1]).sum(0)
-        return summed.expand(self.rows)
-
-    def dims(self, name: str) -> tuple[str, ...]:
-        """Return the names of the dimensions of a site's value."""
-        size, place = self.trace.nodes[name]["value"].dim(), self.row_place(name)
-        # What is not the plate is numbered from 0, as ArviZ does.
-        others = count()
-        return tuple(
-            self.data_dim if i == place else f"{name}_dim_{next(others)}" for i in range(size)
-        )
-
-    def score(self, draw: Draw) -> tuple[Draw, Draw]:
-        """Return log p(x|z) by observed site and log p(z) by latent site, both per row."""
-        args, kwargs = self.arguments
-        conditioned = poutine.condition(self.model, data=draw)
-        trace = poutine.trace(conditioned).get_trace(*args, **kwargs)
-        trace.compute_log_prob()
-        likelihood = {name: self.per_row(trace.nodes[name]) for name in self.scored}
-        prior = {name: self.per_row(trace.nodes[name]) for name in self.latents}
-        return likelihood, prior
-
-    def predict(self, draw: Draw) -> Draw:
-        """Draw new observations given latents."""
-        args, kwargs = self.arguments
-        free = poutine.condition(poutine.uncondition(self.model), data=draw)
-        trace = poutine.trace(free).get_trace(*args, **kwargs)
-        return _values(trace, self.observed)
-
-    def draw_prior(self) -> Draw:
-        """Draw the latents from the prior, data and all else as they are."""
-        args, kwargs = self.arguments
-        trace = poutine.trace(self.model).get_trace(*args, **kwargs)
-        return _values(trace, self.latents)
-
-    def draw_guide(self) -> tuple[Draw, Tensor]:
-        """Draw the latents from the guide, with log q: per row if the guide factorises so."""
-        if self.guide is None:
-            raise ArgumentError("guide=None: there is no guide to draw from")
-        args, kwargs = self.arguments
-        trace = poutine.trace(self.guide).get_trace(*args, **kwargs)
-        trace.compute_log_prob()
-        sites = latent_sites(trace).values()
-        in_plate = [self.frame_dim(site) is not None for site in sites]
-        log_q = [self.per_row(site) for site in sites]
-        if not all(in_plate):
-            log_q = [term.sum() for term in log_q]
-        return _values(trace, self.latents), torch.stack(log_q).sum(0)
+    def with_prior(self, bound: BoundModel, count: int) -> Draws:
+        """Return these draws with as many from the prior."""
+        return replace(self, prior=prior_draws(bound, count))
 
 
-def guide_draws(layout: Layout, num_samples: int) -> Iterator[tuple[Draw, Tensor, Draw, Draw]]:
-    """Yield (latents, log q, log p(x|z) by site, log p(z) by site) of draws from the guide."""
-    with torch.no_grad(), layout.running(), pyro.validation_enabled(False):
+def shape_of(values: Values) -> tuple[int, int]:
+    """Return the numbers of chains and of draws in each."""
+    chains, draws = next(iter(values.values())).shape[:2]
+    return chains, draws
+
+
+def flat(values: Values) -> Values:
+    """Return draws of all chains along one dimension."""
+    return {name: value.flatten(0, 1) for name, value in values.items()}
+
+
+def evaluated(
+    bound: BoundModel,
+    values: Values,
+    stats: Mapping[str, Tensor],
+    *,
+    independent: bool,
+    method: str,
+) -> Draws:
+    """Return draws with all that the model says of them.
+
+    Args:
+        bound: the model on its data.
+        values: latents, of shape ``(chain, draw) + site shape``.
+        stats: statistics, of shape ``(chain, draw)`` or ``(chain, draw, rows)``.
+        independent: whether they are independent.
+        method: how they were made.
+    """
+    shape = shape_of(values)
+    likelihood, prior = (
+        {name: value.unflatten(0, shape) for name, value in side.items()}
+        for side in densities_of(bound, flat(values))
+    )
+    return Draws(
+        values=values,
+        log_likelihood=likelihood,
+        log_prior=prior,
+        stats=dict(stats),
+        normal_scores=normal_scores(bound, values),
+        independent=independent,
+        method=method,
+    )
+
+
+def draw_guide(bound: BoundModel, num_samples: int) -> Draws:
+    """Draw from a guide; one chain of independent draws."""
+    values, log_q = [], []
+    with torch.no_grad(), bound.running(), pyro.validation_enabled(False):
         for _ in range(num_samples):
-            draw, log_q = layout.draw_guide()
-            likelihood, prior = layout.score(draw)
-            yield draw, log_q, likelihood, prior
+            value, density = bound.draw_guide()
+            values.append(value)
+            log_q.append(density)
+    drawn = {name: value.unsqueeze(0) for name, value in stack(values).items()}
+    stats = {"log_q": torch.stack(log_q).unsqueeze(0)}
+    return evaluated(bound, drawn, stats, independent=True, method="svi")
 
 
-def stack(draws: list[Draw]) -> Draw:
-    """Stack draws along a new first dimension."""
-    return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
+@torch.no_grad()
+def predictive(bound: BoundModel, values: Values) -> Values:
+    """Return new observations for each draw, of shape ``(chain, draw) + site shape``."""
+    shape, one = shape_of(values), flat(values)
+    with bound.running():
+        new = [bound.predict(nth(one, i)) for i in range(shape[0] * shape[1])]
+    return {name: value.unflatten(0, shape) for name, value in stack(new).items()}
 
 
-def _values(trace: Any, names: list[str]) -> Draw:
-    nodes: Any = trace.nodes
-    return {name: nodes[name]["value"] for name in names}
+@torch.no_grad()
+def assignments(bound: BoundModel, draws: Draws) -> Values:
+    """Return p(y | x) of each discrete site that is summed out: a mean over posterior draws.
+
+    Args:
+        bound: the model on its data.
+        draws: draws of its other latents.
+
+    Returns:
+        By site, tensors of the shape of its plates + ``(values,)``.
+    """
+    one, count = flat(draws.values), draws.shape[0] * draws.shape[1]
+    each = [bound.assignments(nth(one, i)) for i in range(count)]
+    return {name: value.mean(0) for name, value in stack(each).items()}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact posteriors as ArviZ data, by Pyro's own kernels or for all rows side by side."""
+"""The exact posterior of the latents, by Pyro's own kernels or for all rows side by side."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyro
@@ -13,19 +14,122 @@ from tqdm.auto import trange
 
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.autoguide import AutoInjectiveLaplace
-from pyro_idvae.infer.batches import TensorBatches, as_arguments, check_batches
-from pyro_idvae.infer.chains import KERNELS, PYRO_KERNELS, ChainTask, run_chains
-from pyro_idvae.infer.convert import assemble, score_draws
-from pyro_idvae.infer.draws import Draw, Layout, stack
-from pyro_idvae.infer.programs import Program
-from pyro_idvae.infer.rowwise.scoring import score_side_by_side
+from pyro_idvae.infer.arviz import finished
+from pyro_idvae.infer.draws import Draws, evaluated
+from pyro_idvae.infer.fit.batches import TensorBatches, check_batches
+from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
+from pyro_idvae.infer.pyro_kernels import KERNELS, PYRO_KERNELS, ChainTask, run_chains
 from pyro_idvae.infer.rowwise.vectorized import TARGET_ACCEPT_PROB as VECTORIZED_ACCEPT_PROB
 from pyro_idvae.infer.rowwise.vectorized import RowSampler
-from pyro_idvae.infer.sites import check_continuous
+from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.run import Program
+from pyro_idvae.programs.side_by_side import stack
+from pyro_idvae.programs.sites import check_sampled
 
 WARMUP_STEPS = {"hmc": 500, "nuts": 500, "vectorized": 200}
 TARGET_ACCEPT_PROB = {"hmc": 0.8, "nuts": 0.8, "vectorized": VECTORIZED_ACCEPT_PROB}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample; the arguments of :func:`mcmc` that are not about the model or the output."""
+
+    kernel: str = "nuts"
+    num_samples: int = 500
+    warmup_steps: int | None = None
+    num_chains: int = 2
+    target_accept_prob: float | None = None
+    jit_compile: bool = False
+    parallel: bool = False
+    start: AutoInjectiveLaplace | None = None
+    kernel_options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kernel not in WARMUP_STEPS:
+            raise ArgumentError(
+                f"kernel={self.kernel!r}: expected one of {', '.join(WARMUP_STEPS)}"
+            )
+        check_count("num_samples", self.num_samples)
+        check_count("num_chains", self.num_chains)
+        check_count("warmup_steps", self.warmup, minimum=0)
+        check_real("target_accept_prob", self.target, above=0.0, below=1.0)
+        if self.kernel not in KERNELS and (self.parallel or self.start is not None):
+            raise ArgumentError(
+                f"kernel={self.kernel!r} runs all chains side by side and finds its own start: "
+                "leave out parallel and start"
+            )
+        if self.seed is not None:
+            check_count("seed", self.seed, minimum=0)
+        known = {"chunk_size"}
+        if self.kernel in KERNELS:
+            known = {*inspect.signature(PYRO_KERNELS[self.kernel]).parameters}
+            known -= {"self", "model", "target_accept_prob", "jit_compile", "init_strategy"}
+        unknown = sorted(set(self.kernel_options) - known)
+        if unknown:
+            raise ArgumentError(
+                f"kernel_options has {unknown}: the kernel {self.kernel!r} takes {sorted(known)} "
+                "here"
+            )
+        if self.kernel_options.get("chunk_size") is not None:
+            check_count("chunk_size", self.kernel_options["chunk_size"])
+
+    @property
+    def warmup(self) -> int:
+        """Steps that adapt."""
+        return WARMUP_STEPS[self.kernel] if self.warmup_steps is None else self.warmup_steps
+
+    @property
+    def target(self) -> float:
+        """The acceptance probability wanted."""
+        given = self.target_accept_prob
+        return TARGET_ACCEPT_PROB[self.kernel] if given is None else given
+
+    def run(self, bound: BoundModel) -> Draws:
+        """Return draws from the posterior of a model's latents.
+
+        Raises:
+            ArgumentError: for a model with nothing to sample, or that this kernel cannot sample.
+        """
+        if not bound.latents:
+            raise ArgumentError("the model has no latent site: there is nothing to sample")
+        check_sampled(bound.trace, bound.latents)
+        if self.seed is not None:
+            pyro.set_rng_seed(self.seed)
+        options = {
+            "target_accept_prob": self.target,
+            "jit_compile": self.jit_compile,
+            **self.kernel_options,
+        }
+        if self.kernel in KERNELS:
+            values, stats = self._run_chains(bound, options)
+        else:
+            sampler = RowSampler(bound, chains=self.num_chains, warmup_steps=self.warmup, **options)
+            values, stats = _run_rows(sampler, self.warmup, self.num_samples, self.progress)
+        return evaluated(bound, values, stats, independent=False, method=self.kernel)
+
+    def _run_chains(self, bound: BoundModel, options: dict[str, Any]) -> tuple[Values, Values]:
+        if self.jit_compile:
+            options.setdefault("ignore_jit_warnings", True)
+        args, kwargs = bound.arguments
+        task = ChainTask(
+            bound.model,
+            bound.arguments,
+            self.kernel,
+            num_samples=self.num_samples,
+            warmup_steps=self.warmup,
+            progress=self.progress,
+            seed=int(torch.randint(2**30, ())),
+            start=None if self.start is None else self.start.start(kwargs or args),
+            # Pyro would draw a latent below an enumerated one once for each of its values.
+            from_prior=tuple(bound.latents) if bound.summed else (),
+            options=options,
+        )
+        chains = run_chains(task, self.num_chains, parallel=self.parallel)
+        values, stats = (stack([chain[part] for chain in chains]) for part in (0, 1))
+        return {name: values[name] for name in bound.latents}, stats
 
 
 def mcmc(
@@ -61,7 +165,8 @@ def mcmc(
     ``acceptance_rate`` and ``step_size``; of each row's chains for ``"vectorized"``.
 
     Args:
-        model: the model, any callable without discrete latents.
+        model: the model, any callable. Discrete latents are summed out, row by row, if their values
+            can be listed.
         data: a Tensor, or a tuple or dict of the model's arguments.
         kernel: ``"nuts"``, ``"hmc"`` or ``"vectorized"``.
         num_samples: draws a chain.
@@ -91,7 +196,7 @@ def mcmc(
     Raises:
         DataError: for data that are empty or not finite.
         ArgumentError: for an argument out of range, a model with nothing to sample or with latents
-            that are to be enumerated, or rows that are not independent for ``"vectorized"``.
+            whose values cannot be listed, or rows that are not independent for ``"vectorized"``.
 
     Example:
         >>> import torch
@@ -108,80 +213,34 @@ def mcmc(
         >>> many["posterior"]["latent"].shape
         (2, 10, 500, 2)
     """
-    if kernel not in WARMUP_STEPS:
-        raise ArgumentError(f"kernel={kernel!r}: expected one of {', '.join(WARMUP_STEPS)}")
-    for name, value in (("num_samples", num_samples), ("num_chains", num_chains)):
-        check_count(name, value)
-    warmup_steps = WARMUP_STEPS[kernel] if warmup_steps is None else warmup_steps
-    check_count("warmup_steps", warmup_steps, minimum=0)
-    target = TARGET_ACCEPT_PROB[kernel] if target_accept_prob is None else target_accept_prob
-    check_real("target_accept_prob", target, above=0.0, below=1.0)
-    if kernel not in KERNELS and (parallel or start is not None):
-        raise ArgumentError(
-            f"kernel={kernel!r} runs all chains side by side and finds its own start: leave out "
-            "parallel and start"
-        )
+    sampling = Sampling(
+        kernel=kernel,
+        num_samples=num_samples,
+        warmup_steps=warmup_steps,
+        num_chains=num_chains,
+        target_accept_prob=target_accept_prob,
+        jit_compile=jit_compile,
+        parallel=parallel,
+        start=start,
+        kernel_options=kernel_options or {},
+        seed=seed,
+        progress=progress,
+    )
     arguments = as_arguments(data)
     check_batches(model, TensorBatches(arguments, None), None)
-    if seed is not None:
-        pyro.set_rng_seed(check_count("seed", seed, minimum=0))
-    layout = Layout(model, None, arguments)
-    if not layout.latents:
-        raise ArgumentError("the model has no latent site: there is nothing to sample")
-    check_continuous(layout.trace)
-    _check_options(kernel, kernel_options or {})
-    options = {"target_accept_prob": target, "jit_compile": jit_compile, **(kernel_options or {})}
-    if kernel in KERNELS:
-        if jit_compile:
-            options.setdefault("ignore_jit_warnings", True)
-        task = ChainTask(
-            model,
-            arguments,
-            kernel,
-            num_samples=num_samples,
-            warmup_steps=warmup_steps,
-            progress=progress,
-            seed=int(torch.randint(2**30, ())),
-            start=None if start is None else start.start(data),
-            options=options,
-        )
-        chains = run_chains(task, num_chains, parallel=parallel)
-        draws, stats = (stack([chain[part] for chain in chains]) for part in (0, 1))
-        scores = score_draws(layout, draws)
-    else:
-        sampler = RowSampler(layout, chains=num_chains, warmup_steps=warmup_steps, **options)
-        draws, stats = _run_rows(sampler, warmup_steps, num_samples, progress)
-        scores = score_side_by_side(layout, draws)
-    return assemble(
-        layout,
-        draws,
-        scores,
-        stats,
+    bound = BoundModel(model, None, arguments)
+    return finished(
+        bound,
+        sampling.run(bound),
         num_prior_samples=num_prior_samples,
         posterior_predictive=posterior_predictive,
         coords=coords,
-        inference_method=kernel,
     )
-
-
-def _check_options(kernel: str, options: Mapping[str, Any]) -> None:
-    """Raise for arguments that the kernel does not have, or that are given elsewhere."""
-    known = {"chunk_size"}
-    if kernel in KERNELS:
-        known = {*inspect.signature(PYRO_KERNELS[kernel]).parameters}
-        known -= {"self", "model", "target_accept_prob", "jit_compile", "init_strategy"}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ArgumentError(
-            f"kernel_options has {unknown}: the kernel {kernel!r} takes {sorted(known)} here"
-        )
-    if options.get("chunk_size") is not None:
-        check_count("chunk_size", options["chunk_size"])
 
 
 def _run_rows(
     sampler: RowSampler, warmup_steps: int, num_samples: int, progress: bool
-) -> tuple[Draw, Draw]:
+) -> tuple[Values, Values]:
     """Return draws of shape ``(chain, draw) + site shape`` and statistics with rows."""
     sweeps = []
     for iteration in trange(

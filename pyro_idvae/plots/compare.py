@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.arviz_io import density, groups_of
-from pyro_idvae.diagnostics.pairing import cells_of
+from pyro_idvae.arviz_io import density
+from pyro_idvae.diagnostics.latents import Latent, Latents
 from pyro_idvae.errors import ArgumentError, ShapeError
 
 Array = np.ndarray[Any, Any]
@@ -67,19 +67,20 @@ def plot_compare(
         (2, 2)
     """
     check_count("num_latents", num_latents)
-    groups = [groups_of(data) for data in (svi, nuts)]
-    name = _site(groups, var_name)
-    picked = [_row_of(group["posterior"][name], name, row) for group in groups]
-    (_, latents, point), (_, others, _) = picked
-    if latents != others:
+    both = [Latents.of(svi, "svi"), Latents.of(nuts, "nuts")]
+    name = _site(both, var_name)
+    picked = [latents.sites[name] for latents in both]
+    latents = list(picked[0].labels)
+    if picked[0].labels != picked[1].labels:
         raise ShapeError(
-            f"the latent {name!r} has {len(latents)} dimensions in svi but {len(others)} in nuts"
+            f"the latent {name!r} has {len(latents)} dimensions in svi but "
+            f"{len(picked[1].labels)} in nuts"
         )
-    sides = [draws[:num_latents] for draws, _, _ in picked]
+    sides = [_row_of(latent, latent.values, row)[:num_latents] for latent in picked]
+    point = both[0].point_label(row) if picked[0].local else "all data"
     count = len(sides[0])
     prior = next(
-        (_row_of(g["prior"][name], name, row)[0] for g in groups if name in g.get("prior", {})),
-        None,
+        (_row_of(latent, latent.prior, row) for latent in picked if latent.prior is not None), None
     )
     axes = _grid_of_axes(axes, count)
     for i, j in np.ndindex(count, count):
@@ -103,27 +104,22 @@ def plot_compare(
     return axes
 
 
-def _site(groups: Sequence[Any], var_name: str | None) -> str:
-    for side, group in zip(("svi", "nuts"), groups, strict=True):
-        if "posterior" not in group:
-            raise ArgumentError(f"{side} has the groups {sorted(group)}: expected a posterior")
-    known = [str(name) for name in groups[0]["posterior"].data_vars]
+def _site(both: Sequence[Latents], var_name: str | None) -> str:
+    known = both[0].names
     name = known[0] if var_name is None else var_name
-    if any(name not in group["posterior"] for group in groups):
+    if any(name not in latents.sites for latents in both):
         raise ArgumentError(f"var_name={name!r}: expected a latent of both, one of {known}")
     return name
 
 
-def _row_of(array: Any, name: str, row: int) -> tuple[Array, list[str], str]:
-    """Return draws of shape (latents, draws), the latents' names and the data point's."""
-    values, latents, points = cells_of(array, name)
-    if not -len(points) <= row < len(points) and points != ["all"]:
-        raise ArgumentError(f"row={row}: {name!r} has {len(points)} data points")
-    cells = values.reshape(-1, len(latents), len(points))
-    if points == ["all"]:
-        return cells[..., 0].T, latents, "all data"
-    point = points[row]
-    return cells[..., row].T, latents, point if isinstance(point, str) else f"data {point}"
+def _row_of(latent: Latent, values: Array, row: int) -> Array:
+    """Return the draws of one data point, of shape (latents, draws)."""
+    count = values.shape[2]
+    if not latent.local:
+        row = 0
+    elif not -count <= row < count:
+        raise ArgumentError(f"row={row}: {latent.name!r} has {count} data points")
+    return values[:, :, row].reshape(-1, values.shape[3]).T.astype(np.float64)
 
 
 def _grid_of_axes(axes: Any, count: int) -> Any:

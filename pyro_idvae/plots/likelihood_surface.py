@@ -14,9 +14,10 @@ from torch import Tensor
 
 from pyro_idvae._checks import check_count
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.batches import as_arguments
-from pyro_idvae.infer.draws import Layout
-from pyro_idvae.infer.programs import Program
+from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.run import Program
+from pyro_idvae.programs.side_by_side import densities_of
 
 LEAST_RANGE = 1.0
 """Nats the scale spans at least, so that rounding noise does not look like a landscape."""
@@ -69,17 +70,17 @@ def plot_likelihood_surface(
     check_count("num_points", num_points, minimum=2)
     if not limits[0] < limits[1]:
         raise ArgumentError(f"limits={limits!r}: expected the least value before the greatest")
-    layout = Layout(model, None, as_arguments(data))
-    name = layout.latents[0] if site is None and layout.latents else site
-    if name not in layout.latents:
-        raise ArgumentError(f"site={site!r}: expected one of the latent sites {layout.latents}")
-    value, place = _slice(layout, name, row)
+    bound = BoundModel(model, None, as_arguments(data))
+    name = bound.latents[0] if site is None and bound.latents else site
+    if name not in bound.latents:
+        raise ArgumentError(f"site={site!r}: expected one of the latent sites {bound.latents}")
+    value, place = _slice(bound, name, row)
     size = value[place].numel()
     wanted = tuple(dims)[: min(size, 2)]
     if len(set(wanted)) != len(wanted) or any(not 0 <= d < size for d in wanted):
         raise ArgumentError(f"dims={tuple(dims)!r}: the site {name!r} has {size} dimensions")
     grid = torch.linspace(*limits, num_points).to(value)
-    surface = _evaluate(layout, name, place=place, dims=wanted, grid=grid, row=row, at=at)
+    surface = _evaluate(bound, name, place=place, dims=wanted, grid=grid, row=row, at=at)
     if ax is None:
         _, ax = plt.subplots(figsize=(5.2, 4.0), layout="constrained")
     height = surface - surface.max()
@@ -99,20 +100,20 @@ def plot_likelihood_surface(
     return ax
 
 
-def _slice(layout: Layout, name: str, row: int) -> tuple[Tensor, tuple[Any, ...]]:
+def _slice(bound: BoundModel, name: str, row: int) -> tuple[Tensor, tuple[Any, ...]]:
     """Return a value of the site and the index of the one row in it (of all, if global)."""
-    value: Tensor = layout.trace.nodes[name]["value"]
-    position = layout.row_place(name)
+    value: Tensor = bound.trace.nodes[name]["value"]
+    position = bound.row_place(name)
     if position is None:
         return value, (...,)
-    if not -layout.rows <= row < layout.rows:
-        raise ArgumentError(f"row={row}: data has {layout.rows} rows")
+    if not -bound.rows <= row < bound.rows:
+        raise ArgumentError(f"row={row}: data has {bound.rows} rows")
     return value, (*[slice(None)] * position, row)
 
 
 @torch.no_grad()
 def _evaluate(
-    layout: Layout,
+    bound: BoundModel,
     name: str,
     *,
     place: tuple[Any, ...],
@@ -122,20 +123,25 @@ def _evaluate(
     at: Mapping[str, Tensor] | None,
 ) -> np.ndarray[Any, Any]:
     """Return log p(x|z) on the grid, of one dimension or two."""
-    with layout.running():
-        base = {**layout.draw_prior(), **(at or {})}
-        value = base[name].clone()
-        part = value[place].reshape(-1).clone()
-        if at is None or name not in at:
-            part.zero_()
-        shape = value[place].shape
-        per_row = place != (...,)
-        found = []
-        for index in np.ndindex(*[len(grid)] * len(dims)):
-            for d, i in zip(dims, index, strict=True):
-                part[d] = grid[i]
-            value[place] = part.reshape(shape)
-            likelihood, _ = layout.score({**base, name: value})
-            terms = [v[row] if per_row and v.dim() else v.sum() for v in likelihood.values()]
-            found.append(float(torch.stack(terms).sum()))
-    return np.array(found).reshape([len(grid)] * len(dims))
+    with bound.running():
+        base = {**bound.run_prior()[0], **(at or {})}
+    value = base[name].clone()
+    part = value[place].reshape(-1).clone()
+    if at is None or name not in at:
+        part.zero_()
+    shape, values = value[place].shape, []
+    for index in np.ndindex(*[len(grid)] * len(dims)):
+        for d, i in zip(dims, index, strict=True):
+            part[d] = grid[i]
+        value[place] = part.reshape(shape)
+        values.append(value.clone())
+    count = len(values)
+    others = {n: v.expand(count, *v.shape) for n, v in base.items()}
+    likelihood = densities_of(bound, {**others, name: torch.stack(values)}).likelihood
+    per_row = place != (...,)
+    terms = [
+        v[:, row] if per_row and v.dim() > 1 else v.reshape(count, -1).sum(1)
+        for v in likelihood.values()
+    ]
+    surface: np.ndarray[Any, Any] = torch.stack(terms).sum(0).cpu().numpy()
+    return surface.reshape([len(grid)] * len(dims))

@@ -9,23 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.arviz_io import density, groups_of
-from pyro_idvae.errors import ArgumentError
-
-
-def _select(array: Any, num_data: int, num_latents: int) -> tuple[np.ndarray[Any, Any], list[str]]:
-    """Return draws of shape (draws, rows, latents) and labels of the rows."""
-    values = np.asarray(array.values)
-    values = values.reshape(-1, *values.shape[2:])
-    if "data" in array.dims:
-        values = np.moveaxis(values, array.dims.index("data") - 1, 1)
-        labels = [
-            label if isinstance(label, str) else f"data {label}" for label in array["data"].values
-        ]
-    else:
-        values, labels = values[:, None], ["all data"]
-    values = values.reshape(len(values), values.shape[1], -1)
-    return values[:, :num_data, :num_latents], labels[:num_data]
+from pyro_idvae.arviz_io import density
+from pyro_idvae.diagnostics.latents import Latents
+from pyro_idvae.errors import ArgumentError, ShapeError
 
 
 def plot_prior_posterior(
@@ -64,18 +50,24 @@ def plot_prior_posterior(
     check_count("num_data", num_data)
     check_count("num_latents", num_latents)
     named = dict(data) if isinstance(data, dict) else {"posterior": data}
-    groups = {name: groups_of(value) for name, value in named.items()}
-    first = next(iter(groups.values()))
-    if "prior" not in first or "posterior" not in first:
-        raise ArgumentError(f"data has the groups {sorted(first)}: expected prior and posterior")
-    name = var_name or next(iter(first["posterior"].data_vars))
-    if any(name not in group["posterior"] for group in groups.values()):
+    if not named:
+        raise ArgumentError("data={}: expected at least one posterior")
+    sides = {label: Latents.of(value) for label, value in named.items()}
+    first = next(iter(sides.values()))
+    name = first.names[0] if var_name is None else var_name
+    if any(name not in side.sites for side in sides.values()):
+        raise ArgumentError(f"var_name={name!r}: expected one of {sorted(first.names)}")
+    latent = first.sites[name]
+    if latent.prior is None:
         raise ArgumentError(
-            f"var_name={name!r}: expected one of {sorted(map(str, first['posterior'].data_vars))}"
+            f"data has the groups {list(first.groups)}: expected prior and posterior of {name!r}"
         )
-    prior, labels = _select(first["prior"][name], num_data, num_latents)
-    rows, columns = prior.shape[1:]
-    scalar = not set(first["prior"][name].dims) - {"chain", "draw", "data"}
+    if any(side.sites[name].values.shape[2:] != latent.values.shape[2:] for side in sides.values()):
+        raise ShapeError(f"the latent {name!r} differs in shape between {list(sides)}")
+    points = [first.point_label(i) for i in range(len(first.points))] if latent.local else None
+    labels = points or ["all data"]
+    prior = latent.prior.reshape(-1, *latent.prior.shape[2:])
+    rows, columns = min(num_data, prior.shape[1]), min(num_latents, prior.shape[2])
     if axes is None:
         _, axes = plt.subplots(
             rows,
@@ -92,15 +84,15 @@ def plot_prior_posterior(
         for row in range(rows):
             ax = axes[row, column]
             ax.fill_between(grid, height, color="0.8", label="prior")
-            for number, (label, group) in enumerate(groups.items()):
-                values, _ = _select(group["posterior"][name], num_data, num_latents)
-                ax.plot(*density(values[:, row, column]), color=f"C{number}", label=label)
+            for number, (label, latents) in enumerate(sides.items()):
+                values = latents.sites[name].values[:, :, row, column]
+                ax.plot(*density(values), color=f"C{number}", label=label)
             ax.set_yticks([])
             ax.set_ylim(bottom=0)
             for side in ("top", "right", "left"):
                 ax.spines[side].set_visible(False)
             if row == rows - 1:
-                ax.set_xlabel(name if scalar else f"{name}[{column}]")
+                ax.set_xlabel(latent.labels[column])
             if column == 0:
                 ax.set_ylabel(labels[row])
     handles, texts = axes[0, 0].get_legend_handles_labels()

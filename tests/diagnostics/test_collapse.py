@@ -9,7 +9,7 @@ import torch
 
 from pyro_idvae import collapse_report, discrete_information, from_guide, from_mcmc
 from pyro_idvae.arviz_io import Variable, groups_of, to_arviz
-from pyro_idvae.diagnostics.collapse_table import holm
+from pyro_idvae.diagnostics.estimators import holm
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 from pyro_idvae.models import GaussianMixture
 

@@ -11,8 +11,9 @@ from scipy.stats import binom
 from torch.distributions import kl_divergence
 
 from pyro_idvae import compare, fit, from_guide, from_mcmc, mcmc
-from pyro_idvae.arviz_io import groups_of, pareto_k, to_arviz
-from pyro_idvae.diagnostics.pairing import importance_k
+from pyro_idvae.arviz_io import Variable, groups_of, pareto_k, to_arviz
+from pyro_idvae.diagnostics.compare.pairing import importance_k
+from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError, SiteMismatchError
 
 ROWS, DRAWS = 30, 400
@@ -155,7 +156,7 @@ def test_weights_are_those_of_the_data_point():
     z = torch.as_tensor(groups["posterior"]["z"].values[0])
     log_joint = dist.Normal(0.0, 1.0).log_prob(z) + dist.Normal(z, 1.0).log_prob(X)
     wanted = log_joint - dist.Normal(X / 2, 0.4).log_prob(z)
-    found, per_point = importance_k(groups)
+    found, per_point = importance_k(Latents.of(svi))
     assert per_point
     np.testing.assert_allclose(found, pareto_k(wanted.double().numpy().T), atol=1e-2)
 
@@ -274,3 +275,28 @@ def test_what_cannot_be_compared_is_refused(exact):
         nuts = from_mcmc(broken, model, X, num_prior_samples=2)
     with pytest.raises(DataError, match="nuts has draws of 'z' that are not finite"):
         compare(svi, nuts)
+
+
+def test_weights_of_zero_and_of_no_number():
+    rng = np.random.default_rng(0)
+
+    def latents(log_q):
+        zero = Variable(np.zeros((1, 200, 3)), ("data",))
+        draws = Variable(rng.normal(size=(1, 200, 3)), ("data",))
+        return Latents.of(
+            to_arviz(
+                {
+                    "posterior": {"z": draws},
+                    "log_likelihood": {"x": zero},
+                    "log_prior": {"z": zero},
+                    "sample_stats": {"log_q": Variable(log_q, ("data",))},
+                }
+            )
+        )
+
+    log_q = rng.normal(size=(1, 200, 3))
+    log_q[0, :20, 1] = np.inf
+    log_q[0, 0, 2] = np.nan
+    k, _ = importance_k(latents(log_q))
+    assert np.isfinite(k[:2]).all()
+    assert np.isnan(k[2])

@@ -13,7 +13,7 @@ from pyro_idvae.distributions import (
     make_family,
 )
 from pyro_idvae.errors import NoCertificateError
-from pyro_idvae.infer.laplace import Posterior
+from pyro_idvae.infer.laplace import LogJoint
 from pyro_idvae.models import ProbabilisticPCA, VAEModel, mlp
 from pyro_idvae.transforms import Injection, injective_linear
 
@@ -102,7 +102,7 @@ def test_fisher_information_is_the_variance_of_the_score(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_modes_are_where_the_gradient_vanishes(family):
     vae, x, counts = make(family)
-    posterior = Posterior(vae.likelihood, x, None, counts)
+    posterior = LogJoint(vae.likelihood, x, None, counts)
     start = posterior.start().detach()
     assert start.isfinite().all()
     mode = posterior.mode()
@@ -171,7 +171,7 @@ def test_the_mode_moves_with_the_parameters_as_it_should():
     parameter = vae.likelihood.injection.g2.potential.bias
 
     def modes():
-        posterior = Posterior(vae.likelihood, x, None, {})
+        posterior = LogJoint(vae.likelihood, x, None, {})
         return posterior, posterior.mode()
 
     posterior, mode = modes()

@@ -54,9 +54,9 @@ def test_every_latent_has_its_interval():
     ax.figure.canvas.draw()
 
 
-def test_the_reports_own_plot_and_given_axes():
+def test_given_axes_are_used():
     _, ax = plt.subplots()
-    assert report().plot(ax=ax) is ax
+    assert plot_collapse(report(), ax=ax) is ax
     assert ax.get_xlabel() == "divergence from the prior (nats)"
 
 

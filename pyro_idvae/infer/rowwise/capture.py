@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
+
+from pyro_idvae import _upstream
 
 Function = Callable[..., Any]
 
@@ -26,7 +27,7 @@ class CapturedFunction:
     """
 
     def __init__(self, function: Function, moving: Tensor, fixed: Sequence[Tensor]) -> None:
-        self.traced = make_fx(function)(moving, *fixed)
+        self.traced = _upstream.record(function, moving, *fixed)
         places = [n for n in self.traced.graph.nodes if n.op == "placeholder"]
         self.inputs, self.fixed = places[0], places[1:]
         self.depends = {self.inputs}

@@ -6,32 +6,16 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_idvae.infer.batches import Arguments
 from pyro_idvae.infer.rowwise.capture import CapturedFunction
-from pyro_idvae.infer.rowwise.rows import RowDensity
+from pyro_idvae.programs.arguments import tensors_of, with_tensors
+from pyro_idvae.programs.row_density import RowDensity
 
 Evaluate = Callable[..., tuple[Tensor, Tensor]]
 """(u, *constants) → log p of each row and its gradient."""
-
-
-def _tensors(arguments: Arguments) -> list[Tensor]:
-    args, kwargs = arguments
-    return [v for v in [*args, *kwargs.values()] if isinstance(v, Tensor)]
-
-
-def _with_tensors(arguments: Arguments, tensors: tuple[Tensor, ...]) -> Arguments:
-    given = iter(tensors)
-
-    def put(value: Any) -> Any:
-        return next(given) if isinstance(value, Tensor) else value
-
-    args, kwargs = arguments
-    return tuple(map(put, args)), {name: put(value) for name, value in kwargs.items()}
 
 
 class RowGradient:
@@ -48,7 +32,7 @@ class RowGradient:
         self.constants: list[Tensor] = []
         self.captured = False
         if captured is not None:
-            constants = captured.bind(_tensors(density.arguments))
+            constants = captured.bind(tensors_of(density.arguments))
             if self._agrees(captured.moving, constants):
                 self.evaluate, self.constants = captured.moving, constants
                 self.captured = True
@@ -88,14 +72,14 @@ def row_gradients(densities: list[RowDensity], *, capture: bool = True) -> list[
 
         def evaluate(u: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
             density = copy.copy(first)
-            density.arguments = _with_tensors(first.arguments, tensors)
+            density.arguments = with_tensors(first.arguments, tensors)
             return density(u)
 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 captured = CapturedFunction(
-                    evaluate, first.flatten(first.values()), _tensors(first.arguments)
+                    evaluate, first.flatten(first.values()), tensors_of(first.arguments)
                 )
         except Exception:  # whatever tracing meets, the model itself still runs
             captured = None

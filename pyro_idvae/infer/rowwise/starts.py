@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from pyro_idvae.errors import NoCertificateError
-from pyro_idvae.infer.draws import Layout
-from pyro_idvae.infer.laplace import find_posterior, inverse
+from pyro_idvae.infer.laplace.log_joint import LogJoint, injective_call, inverse
 from pyro_idvae.infer.rowwise.gradients import RowGradient
 from pyro_idvae.infer.rowwise.trajectory import Metric
+from pyro_idvae.programs.bound_model import BoundModel
 
 LEAST_PRECISION = 1e-2
 """Curvatures below, in units of the unconstrained latents, are taken for this."""
 
 
 @torch.no_grad()
-def closed_form_start(layout: Layout, chains: int = 1) -> tuple[Tensor, Tensor] | None:
+def closed_form_start(bound: BoundModel, chains: int = 1) -> tuple[Tensor, Tensor] | None:
     """Return modes and covariances (I + JᵀI_ηJ)⁻¹ of an injective likelihood, else None.
 
     The first half of the chains begin at the mode found from the left inverse, the others at modes
@@ -26,7 +26,7 @@ def closed_form_start(layout: Layout, chains: int = 1) -> tuple[Tensor, Tensor] 
     Shapes: ``(chains, rows, K)`` and ``(rows, K, K)``.
     """
     try:
-        _, posterior = find_posterior(layout.model, layout.arguments)
+        posterior = LogJoint.of(injective_call(bound))
         mode = posterior.mode()
         covariance = inverse(posterior.precision(mode))
         others = [posterior.mode(start=torch.randn_like(mode)) for _ in range(chains // 2)]

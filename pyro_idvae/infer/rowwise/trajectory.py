@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
 
+from pyro_idvae.infer.rowwise.compiled import Compiled
 from pyro_idvae.infer.rowwise.gradients import Evaluate
 
 MAX_ENERGY_ERROR = 1000.0
@@ -66,7 +65,75 @@ def product(matrices: Tensor, vectors: Tensor) -> Tensor:
 
 
 Tensors = tuple[Tensor, ...]
-Part = Callable[..., Tensors]
+
+
+class Motion(NamedTuple):
+    """A trajectory on its way."""
+
+    u: Tensor
+    momentum: Tensor
+    velocity: Tensor
+    gradient: Tensor
+    force: Tensor
+    """The gradient in the metric: covariance times gradient."""
+    log_prob: Tensor
+
+
+class Start(NamedTuple):
+    """What a trajectory begins with."""
+
+    energy: Tensor
+    motion: Motion
+
+
+class Verdict(NamedTuple):
+    """Whether the end of a trajectory is taken."""
+
+    state: State
+    acceptance: Tensor
+    diverging: Tensor
+
+
+def begin(state: State, metric: Metric, noise: Tensor) -> Start:
+    """Return energy, momentum, velocity and force at the start."""
+    u, log_prob, gradient = state
+    return Start(
+        0.5 * noise.square().sum(-1) - log_prob,
+        Motion(
+            u,
+            product(metric.inverse_factor, noise),
+            product(metric.factor, noise),
+            gradient,
+            product(metric.covariance, gradient),
+            log_prob,
+        ),
+    )
+
+
+def end(motion: Motion, state: State, energy: Tensor, uniform: Tensor) -> Verdict:
+    """Accept the end of a trajectory, or go back to its start.
+
+    Args:
+        motion: the end.
+        state: the start.
+        energy: at the start.
+        uniform: random numbers in [0, 1), one a row.
+    """
+    kinetic = 0.5 * (motion.momentum * motion.velocity).sum(-1)
+    change = kinetic - motion.log_prob - energy
+    change = torch.where(change.isnan(), torch.full_like(change, torch.inf), change)
+    acceptance = (-change).exp().clamp_max(1.0)
+    taken = uniform < acceptance
+    wide = taken.unsqueeze(-1)
+    return Verdict(
+        State(
+            torch.where(wide, motion.u, state.u),
+            torch.where(taken, motion.log_prob, state.log_prob),
+            torch.where(wide, motion.gradient, state.gradient),
+        ),
+        acceptance,
+        change > MAX_ENERGY_ERROR,
+    )
 
 
 class Dynamics:
@@ -81,90 +148,20 @@ class Dynamics:
 
     def __init__(self, evaluate: Evaluate, *, jit_compile: bool = False) -> None:
         self.evaluate = evaluate
-        parts: list[Part] = [_begin, self._leap, _end]
-        self.begin, self.leap, self.end = map(_compiled, parts) if jit_compile else parts
+        parts: list[Callable[..., Any]] = [begin, self._leap, end]
+        chosen: list[Callable[..., Any]] = [*map(Compiled, parts)] if jit_compile else parts
+        self.begin, self.leap, self.end = chosen
 
-    def _leap(
-        self,
-        u: Tensor,
-        momentum: Tensor,
-        velocity: Tensor,
-        gradient: Tensor,
-        force: Tensor,
-        *others: Tensor,
-    ) -> Tensors:
-        half, covariance, *constants = others
-        momentum = momentum + half * gradient
-        velocity = velocity + half * force
-        u = u + 2 * half * velocity
+    def _leap(self, motion: Motion, half: Tensor, covariance: Tensor, constants: Tensors) -> Motion:
+        """Return the motion after a leapfrog step of twice ``half``."""
+        momentum = motion.momentum + half * motion.gradient
+        velocity = motion.velocity + half * motion.force
+        u = motion.u + 2 * half * velocity
         log_prob, gradient = self.evaluate(u, *constants)
         force = product(covariance, gradient)
-        momentum, velocity = momentum + half * gradient, velocity + half * force
-        return u, momentum, velocity, gradient, force, log_prob
-
-
-KEPT = 64
-"""Compiled parts kept for the next sampler of the same operations."""
-
-_compiled_parts: OrderedDict[str, Part] = OrderedDict()
-
-
-def _compiled(part: Part) -> Part:
-    compiled: list[Part] = []
-
-    def run(*tensors: Tensor) -> Tensors:
-        if not compiled:
-            compiled.append(_compile(part, tensors))
-        return compiled[0](*tensors)
-
-    return run
-
-
-def _compile(part: Part, tensors: Tensors) -> Part:
-    """Compile a recording of a part; the same operations on the same shapes only once.
-
-    A recording, as torch.compile gives up on one function compiled for many models.
-    """
-    graph = make_fx(part)(*tensors)
-    kinds = [(t.shape, t.stride(), t.dtype, t.device) for t in tensors]
-    key = f"{graph.code}{kinds}"
-    closed = all(node.op != "get_attr" for node in graph.graph.nodes)
-    if closed and key in _compiled_parts:
-        return _compiled_parts[key]
-    compiled: Part = torch.compile(graph, dynamic=False)
-    if closed:
-        _compiled_parts[key] = compiled
-        while len(_compiled_parts) > KEPT:
-            _compiled_parts.popitem(last=False)
-    return compiled
-
-
-def _begin(noise: Tensor, log_prob: Tensor, gradient: Tensor, *metric: Tensor) -> Tensors:
-    """Return energy, momentum, velocity and force at the start."""
-    covariance, factor, inverse_factor = metric
-    return (
-        0.5 * noise.square().sum(-1) - log_prob,
-        product(inverse_factor, noise),
-        product(factor, noise),
-        product(covariance, gradient),
-    )
-
-
-def _end(energy: Tensor, uniform: Tensor, *others: Tensor) -> Tensors:
-    """Return the new state's parts, the acceptance probability and who diverged."""
-    u, momentum, velocity, gradient, log_prob, old_u, old_log_prob, old_gradient = others
-    change = 0.5 * (momentum * velocity).sum(-1) - log_prob - energy
-    change = torch.where(change.isnan(), torch.full_like(change, torch.inf), change)
-    acceptance = (-change).exp().clamp_max(1.0)
-    taken = uniform < acceptance
-    wide = taken.unsqueeze(-1)
-    return (
-        torch.where(wide, u, old_u),
-        torch.where(taken, log_prob, old_log_prob),
-        torch.where(wide, gradient, old_gradient),
-        acceptance,
-        change > MAX_ENERGY_ERROR,
-    )
+        return Motion(
+            u, momentum + half * gradient, velocity + half * force, gradient, force, log_prob
+        )
 
 
 @torch.no_grad()
@@ -187,18 +184,10 @@ def iterate(
         num_steps: leapfrog steps, the same for all.
         constants: what the density takes besides positions.
     """
-    noise = torch.randn_like(state.u)
-    energy, *rest = dynamics.begin(noise, state.log_prob, state.gradient, *metric)
-    momentum, velocity, force = rest
-    u, log_prob, gradient = state
+    energy, motion = dynamics.begin(state, metric, torch.randn_like(state.u))
     half = 0.5 * step.unsqueeze(-1)
     for _ in range(num_steps):
-        u, momentum, velocity, gradient, force, log_prob = dynamics.leap(
-            u, momentum, velocity, gradient, force, half, metric.covariance, *constants
-        )
-    uniform = torch.rand_like(log_prob)
-    old = (state.u, state.log_prob, state.gradient)
-    u, log_prob, gradient, acceptance, diverging = dynamics.end(
-        energy, uniform, u, momentum, velocity, gradient, log_prob, *old
-    )
-    return Outcome(State(u, log_prob, gradient), acceptance, diverging, energy)
+        motion = dynamics.leap(motion, half, metric.covariance, tuple(constants))
+    uniform = torch.rand_like(motion.log_prob)
+    verdict = dynamics.end(motion, state, energy, uniform)
+    return Outcome(verdict.state, verdict.acceptance, verdict.diverging, energy)

@@ -15,14 +15,15 @@ from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.batches import take_rows
-from pyro_idvae.infer.draws import Draw, Layout
-from pyro_idvae.infer.programs import Program
 from pyro_idvae.infer.rowwise.chunk import Chunk
 from pyro_idvae.infer.rowwise.gradients import row_gradients
-from pyro_idvae.infer.rowwise.rows import RowDensity, check_factorises, check_rows, silent
 from pyro_idvae.infer.rowwise.starts import closed_form_start, scattered, searched_start
 from pyro_idvae.infer.rowwise.trajectory import Dynamics
+from pyro_idvae.programs.arguments import take_rows
+from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.factorisation import check_factorises, check_rows
+from pyro_idvae.programs.row_density import RowDensity
+from pyro_idvae.programs.run import Program, silent
 
 CHUNK_SIZE = {"cpu": 1024, "cuda": 2**17}
 """Rows at once: what stays in a processor's cache, what fills a GPU."""
@@ -45,7 +46,7 @@ class RowSampler:
     """Chains for every row of a model's data plate.
 
     Args:
-        layout: the model on its data; it must factorise over the plate.
+        bound: the model on its data; it must factorise over the plate.
         chains: chains of each data point.
         warmup_steps: iterations that adapt.
         target_accept_prob: acceptance the step sizes are adapted to.
@@ -55,7 +56,7 @@ class RowSampler:
 
     def __init__(
         self,
-        layout: Layout,
+        bound: BoundModel,
         *,
         chains: int,
         warmup_steps: int,
@@ -63,22 +64,22 @@ class RowSampler:
         chunk_size: int | None = None,
         jit_compile: bool = False,
     ) -> None:
-        check_factorises(layout)
-        self.layout, self.chains, self.warmup_steps = layout, chains, warmup_steps
-        first = next(iter(layout.trace.nodes[name]["value"] for name in layout.latents))
+        check_factorises(bound)
+        self.bound, self.chains, self.warmup_steps = bound, chains, warmup_steps
+        first = next(iter(bound.values().values()))
         size = chunk_size or CHUNK_SIZE.get(first.device.type, CHUNK_SIZE["cpu"])
-        number = math.ceil(layout.rows * chains / size)
-        data = math.ceil(layout.rows / number)
+        number = math.ceil(bound.rows * chains / size)
+        data = math.ceil(bound.rows / number)
         # Chunks are of one size, so that one recording serves all: the last one wraps around.
-        points = torch.arange(number * data).remainder(layout.rows).split(data)
-        with silent(layout):
-            self.whole = RowDensity(layout, layout.arguments)
+        points = torch.arange(number * data).remainder(bound.rows).split(data)
+        with silent(bound.model):
+            self.whole = RowDensity(bound)
             densities = [
-                RowDensity(layout, take_rows(layout.arguments, index.repeat(chains)))
+                RowDensity(bound, take_rows(bound.arguments, index.repeat(chains)))
                 for index in points
             ]
             targets = row_gradients(densities)
-            start = closed_form_start(layout, chains)
+            start = closed_form_start(bound, chains)
             compiled: Dynamics | None = None
             self.chunks = []
             for index, target in zip(points, targets, strict=True):
@@ -111,7 +112,7 @@ class RowSampler:
     def advance(self) -> Sweep:
         """Run one iteration of every chain."""
         # What was recorded runs none of the model's code.
-        with nullcontext() if self.captured else silent(self.layout):
+        with nullcontext() if self.captured else silent(self.bound.model):
             outcomes = [chunk.advance() for chunk in self.chunks]
         if self.chunks[0].iteration == self.warmup_steps:
             self._check_again()
@@ -145,9 +146,9 @@ class RowSampler:
     def _whole(self, parts: list[Tensor]) -> Tensor:
         """Join the chunks' rows to ``(chains, data, ...)``."""
         joined = torch.cat([part.unflatten(0, (self.chains, -1)) for part in parts], 1)
-        return joined[:, : self.layout.rows]
+        return joined[:, : self.bound.rows]
 
-    def constrain(self, positions: Tensor) -> Draw:
+    def constrain(self, positions: Tensor) -> Values:
         """Return latents of positions ``(..., data, K)``, of shape ``... + site shape``."""
         with torch.no_grad():
             return self.whole.constrain(positions)[0]
@@ -218,8 +219,8 @@ class VectorizedHMC(MCMCKernel):
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Find the starts for the model's arguments."""
-        layout = Layout(self.model, None, (args, kwargs))
-        self.sampler = RowSampler(layout, chains=1, warmup_steps=warmup_steps, **self.options)
+        bound = BoundModel(self.model, None, (args, kwargs))
+        self.sampler = RowSampler(bound, chains=1, warmup_steps=warmup_steps, **self.options)
         self.warmup_steps, self.count = warmup_steps, 0
         self.divergences: list[int] = []
         self.acceptance = 0.0
@@ -230,17 +231,17 @@ class VectorizedHMC(MCMCKernel):
         return self.sampler
 
     @property
-    def initial_params(self) -> Draw:
+    def initial_params(self) -> Values:
         """Where the chains begin."""
         sampler = self._ready()
         positions = torch.cat([chunk.state.u for chunk in sampler.chunks])
-        return sampler.constrain(positions[: sampler.layout.rows])
+        return sampler.constrain(positions[: sampler.bound.rows])
 
     @initial_params.setter
     def initial_params(self, params: Any) -> None:
         raise ArgumentError("initial_params cannot be set: chains begin near the modes")
 
-    def sample(self, params: Draw) -> Draw:
+    def sample(self, params: Values) -> Values:
         """Run one iteration; returns the latents by site. The kernel knows where it is."""
         sampler = self._ready()
         sweep = sampler.advance()

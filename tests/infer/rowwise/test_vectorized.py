@@ -12,7 +12,7 @@ from scipy import stats
 
 from pyro_idvae import IDVAE, VectorizedHMC, mcmc
 from pyro_idvae.arviz_io import groups_of
-from pyro_idvae.diagnostics.ess import effective_sample_size
+from pyro_idvae.diagnostics.estimators import effective_sample_size
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.rowwise.adaptation import Lengths, StepSizes, effective_share, jittered
 from pyro_idvae.models import ProbabilisticPCA

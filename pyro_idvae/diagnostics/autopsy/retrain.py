@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An encoder taught by the exact posterior's draws, and put back as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from pyro_idvae.programs.arguments import Arguments
+from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.run import Program, owners_of
+
+
+@contextmanager
+def restored(bound: BoundModel, names: set[str]) -> Iterator[None]:
+    """Put every parameter, buffer and mode of a pair back, and the store's other entries.
+
+    Args:
+        bound: the pair.
+        names: what the store held before the pair was bound.
+    """
+    store, rng = pyro.get_param_store(), torch.random.get_rng_state()
+    parameters = list(bound.parameters.values())
+    modules = owners_of(bound.model, bound.guide)
+    for module in modules:
+        parameters += [*module.parameters(), *module.buffers()]
+    copies = [tensor.detach().clone() for tensor in parameters]
+    flags = [tensor.requires_grad for tensor in parameters]
+    modes = [(part, part.training) for module in modules for part in module.modules()]
+    try:
+        yield
+    finally:
+        torch.random.set_rng_state(rng)
+        with torch.no_grad():
+            for tensor, copy in zip(parameters, copies, strict=True):
+                tensor.copy_(copy)
+        for tensor, flag in zip(parameters, flags, strict=True):
+            tensor.requires_grad_(flag)
+            tensor.grad = None
+        for part, mode in modes:
+            part.training = mode
+        for name in set(store.keys()) - names:
+            del store[name]
+
+
+def guide_parameters(bound: BoundModel) -> list[Tensor]:
+    """Return the unconstrained parameters of the guide alone that can be trained."""
+    own, shared = (
+        {name for name, node in trace.nodes.items() if node["type"] == "param"}
+        for trace in (bound.guide_trace, bound.trace)
+    )
+    return [p for n, p in bound.parameters.items() if n in own - shared and p.requires_grad]
+
+
+def reset(guide: Program, parameters: list[Tensor]) -> bool:
+    """Start the layers of an encoder anew; tell whether there were any that can."""
+    own = {id(parameter) for parameter in parameters}
+    layers = [
+        layer
+        for module in owners_of(guide)
+        for layer in module.modules()
+        if hasattr(layer, "reset_parameters") and all(id(p) in own for p in layer.parameters())
+    ]
+    for layer in layers:
+        layer.reset_parameters()  # type: ignore[operator]
+    return bool(layers)
+
+
+def teach(
+    guide: Program,
+    parameters: list[Tensor],
+    arguments: Arguments,
+    draws: Values,
+    *,
+    num_steps: int,
+    learning_rate: float = 1e-2,
+) -> None:
+    """Maximise the mean of log q(z|x) over draws of the exact posterior, by Adam.
+
+    Args:
+        guide: an amortised guide.
+        parameters: what to train, in place.
+        arguments: the data.
+        draws: exact draws, of shape ``(chain, draw) + site shape``.
+        num_steps: steps, each on one draw of every data point.
+        learning_rate: at the start; it falls to 0 like a cosine.
+    """
+    args, kwargs = arguments
+    flat = {name: value.flatten(0, 1) for name, value in draws.items()}
+    count = len(next(iter(flat.values())))
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    for _ in range(num_steps):
+        index = int(torch.randint(count, ()))
+        draw = {name: value[index] for name, value in flat.items()}
+        trace: Any = poutine.trace(poutine.condition(guide, data=draw)).get_trace(*args, **kwargs)
+        loss = -trace.log_prob_sum() / len(next(iter(draw.values())))
+        if not bool(torch.isfinite(loss)):
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 100.0)
+        optimizer.step()
+        schedule.step()

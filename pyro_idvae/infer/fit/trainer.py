@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Epochs, steps and validation, and the way back when a loss is not finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from pyro.optim import PyroOptim
+from torch import Tensor
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
+from pyro_idvae import _upstream
+from pyro_idvae.errors import NonFiniteLossError
+from pyro_idvae.infer.fit.batches import Batches
+from pyro_idvae.infer.fit.objective import kl_weight, non_finite_sites, sampled_kl
+from pyro_idvae.infer.fit.result import FitResult
+from pyro_idvae.programs.arguments import Arguments, row_count
+from pyro_idvae.programs.run import Program, evaluating
+
+
+class Snapshot:
+    """A copy of the parameters to go back to."""
+
+    def __init__(self, parameters: list[Tensor]) -> None:
+        self.parameters = parameters
+        self.copies = [p.detach().clone() for p in parameters]
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Remember the parameters as they are."""
+        _upstream.copy_all(self.copies, self.parameters)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Set the parameters to what is remembered."""
+        _upstream.copy_all(self.parameters, self.copies)
+
+
+class Trainer:
+    """Takes a model and guide through epochs, and goes back when a loss is not finite.
+
+    Args:
+        model: the model.
+        guide: its guide.
+        elbo: a Pyro ELBO.
+        optimizer: of torch or Pyro.
+        max_grad_norm: longer gradients are shortened to this; None for never.
+        result: whose parameters are trained.
+        full_size: of a plate that the model itself subsamples; None if there is none.
+    """
+
+    def __init__(
+        self,
+        model: Program,
+        guide: Program,
+        *,
+        elbo: Any,
+        optimizer: Any,
+        max_grad_norm: float | None,
+        result: FitResult,
+        full_size: int | None,
+    ) -> None:
+        self.model, self.guide, self.elbo = model, guide, elbo
+        self.optimizer, self.max_grad_norm, self.result = optimizer, max_grad_norm, result
+        self.tensors = list(result.parameters.values())
+        self.last_good = Snapshot(self.tensors)
+        self.full_size = full_size
+        self.devices = sorted({t.device.index for t in self.tensors if t.is_cuda})
+        self.steps = 0
+        self.last_batch: Arguments = ((), {})
+
+    def divisor(self, arguments: Arguments) -> int:
+        """Return the number of data points that the ELBO of a batch stands for."""
+        return self.full_size or row_count(arguments)
+
+    def epoch(self, batches: Batches, weight: float, generator: torch.Generator) -> float:
+        """Take a step on each batch; return the mean loss per data point.
+
+        Args:
+            batches: the training data.
+            weight: of the latents' KL.
+            generator: shuffles the batches.
+        """
+        total, rows = 0.0, 0
+        for arguments in batches.batches(generator):
+            size = self.divisor(arguments)
+            total += self.step(arguments, weight) * size
+            rows += size
+        self.last_batch = arguments
+        return total / rows
+
+    def validate(self, batches: Batches, seed: int) -> float:
+        """Return the loss on held-out data, with the same random numbers for the same seed."""
+        total, rows = 0.0, 0
+        with torch.random.fork_rng(devices=self.devices), evaluating(self.model, self.guide):
+            torch.manual_seed(seed)
+            for arguments in batches.batches(None):
+                size = self.divisor(arguments)
+                loss = partial(self.loss, arguments, 1.0, backward=False)
+                total += size * self.guarded(arguments, loss)
+                rows += size
+        return total / rows
+
+    def loss(self, arguments: Arguments, weight: float, *, backward: bool) -> float:
+        """Return the −ELBO of a batch per data point, leaving gradients if wanted."""
+        args, kwargs = arguments
+        model, guide = kl_weight(self.model, weight), kl_weight(self.guide, weight)
+        divisor = self.divisor(arguments)
+        if not backward:
+            with torch.no_grad():
+                return float(self.elbo.loss(model, guide, *args, **kwargs)) / divisor
+        for tensor in self.tensors:
+            tensor.grad = None
+        loss = float(self.elbo.loss_and_grads(model, guide, *args, **kwargs)) / divisor
+        _upstream.divide_all([t.grad for t in self.tensors if t.grad is not None], divisor)
+        return loss
+
+    def step(self, arguments: Arguments, weight: float) -> float:
+        """Take one optimiser step, or go back to the last good parameters and raise."""
+        loss = self.guarded(arguments, lambda: self.loss(arguments, weight, backward=True))
+        used = [t for t in self.tensors if t.grad is not None]
+        limit = math.inf if self.max_grad_norm is None else self.max_grad_norm
+        norm = float(torch.nn.utils.clip_grad_norm_(used, limit)) if used else 0.0
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            what = f"the loss is {loss:g} and the gradient norm is {norm:g}"
+            self.fail(what, self.culprits(arguments))
+        self.last_good.take()
+        if isinstance(self.optimizer, PyroOptim):
+            self.optimizer(used)
+        else:
+            self.optimizer.step()
+        self.steps += 1
+        return loss
+
+    def guarded(self, arguments: Arguments, function: Callable[[], float]) -> float:
+        """Call a function of model and guide; go back if Pyro's checks meet bad parameters."""
+        try:
+            return function()
+        except (ValueError, LinAlgError) as error:
+            sites = self.culprits(arguments)
+            if self.steps > 0 and sites != []:
+                self.fail(str(error).splitlines()[0], sites, error)
+            raise
+
+    def culprits(self, arguments: Arguments) -> list[str] | None:
+        """Return the sites that are not finite; None if the model cannot even be run."""
+        try:
+            return non_finite_sites(self.model, self.guide, arguments)
+        except LinAlgError:
+            return None
+
+    def kl(self) -> float:
+        """Return log q − log p of the latents per data point, from one draw of the last batch."""
+        arguments = self.last_batch
+        divisor = self.divisor(arguments)
+        return self.guarded(
+            arguments, lambda: sampled_kl(self.model, self.guide, arguments, divisor, self.devices)
+        )
+
+    def fail(self, what: str, sites: list[str] | None, cause: Exception | None = None) -> None:
+        """Restore the last good parameters and raise."""
+        if self.steps > 0:
+            self.last_good.restore()
+        where = f"at the sites {sites}" if sites else "in the gradient or the parameters"
+        raise NonFiniteLossError(
+            f"step {self.steps}: {what}, {where}. The parameters are those of the last finite "
+            "step: lower the learning rate, set max_grad_norm, or check the data's scale",
+            step=self.steps,
+            sites=sites or [],
+            result=self.result,
+        ) from cause

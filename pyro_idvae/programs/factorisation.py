@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does each row's log density depend on its own data and latents only?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.programs.arguments import repeat_rows, take_rows
+from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.row_density import RowDensity, is_same
+from pyro_idvae.programs.run import silent, undisturbed
+from pyro_idvae.programs.sites import check_sampled
+
+NUM_PROBES = 4
+"""Moves of half the rows to draws from the prior, two for each run that draws them."""
+
+
+def check_factorises(bound: BoundModel) -> None:
+    """Raise unless each row's log density depends on its own data and latents only.
+
+    Half of the rows are left out, and each row is repeated: what is left, and the copies, must have
+    the density they had. The density is evaluated twice: it must not be random. The latents of half
+    of the rows move, again and again: the other rows must not notice.
+
+    What has passed is noted in ``bound.factorises``, and not checked again.
+
+    Raises:
+        ArgumentError: if the model does not factorise over its data plate.
+        DataError: if the density of a prior draw is not finite.
+    """
+    if bound.factorises:
+        return
+    check_sampled(bound.trace, bound.latents)
+    if bound.plate is None:
+        raise ArgumentError(
+            "the model has no plate of the size of its data: rows cannot be sampled side by side; "
+            "put them in pyro.plate('data', len(x)), or use kernel='nuts'"
+        )
+    rows = bound.rows
+    half = max(1, rows // 2)
+    doubled = repeat_rows(bound.arguments, 2)
+    with torch.no_grad(), undisturbed(bound.arguments), silent(bound.model):
+        once = RowDensity(bound)
+        twice, redrawn = RowDensity(bound, doubled), RowDensity(bound, doubled)
+        fewer = RowDensity(bound, take_rows(bound.arguments, torch.arange(half)))
+        start = once.flatten(once.values())
+        both = start.repeat(2, 1)
+        _check_supports(twice, redrawn, both)
+        (first, fixed), (again, _) = twice.terms(both), twice.terms(both)
+        (single, _), (alone, _) = once.own_terms(), fewer.terms(start[:half])
+        if not all(bool(term.isfinite().all()) for term in first.values()):
+            raise DataError(
+                "the log density of a draw from the prior is not finite: check the data"
+            )
+        for name, term in first.items():
+            if not is_same(term, again[name]):
+                raise ArgumentError(
+                    f"the log density of the site {name!r} differs from call to call at one point: "
+                    "the model draws random numbers that are not sample sites, or hides a module "
+                    "in training mode; pass the module itself, or its bound method, as the model"
+                )
+            copied = is_same(term, single[name].repeat(2))
+            if not copied or not is_same(alone[name], single[name][:half]):
+                raise _coupled(bound, name)
+        here, densities = both, (first, fixed)
+        fresh = twice.flatten(twice.values())
+        for probe in range(NUM_PROBES):
+            # One run's draws serve two probes: first half of the rows move, then the others.
+            if probe % 2 == 0:
+                moved = _random_half(twice)
+            if probe == NUM_PROBES // 2:
+                fresh = twice.flatten(redrawn.values())
+            which = moved if probe % 2 == 0 else ~moved
+            there = torch.where(which.unsqueeze(-1), fresh, here)
+            after = twice.terms(there)
+            _check_moved(bound, which, densities, after)
+            here, densities = there, after
+    bound.factorises = True
+
+
+Terms = tuple[dict[str, Tensor], dict[str, Tensor]]
+
+
+def _random_half(density: RowDensity) -> Tensor:
+    """Return which rows move: at least one does, and one does not, if there are two."""
+    moved = torch.rand(density.rows) < 0.5
+    moved[0], moved[-1] = False, density.rows > 1
+    return moved.to(next(iter(density.values().values())).device)
+
+
+@torch.no_grad()
+def check_rows(density: RowDensity, one: Tensor, other: Tensor) -> None:
+    """Raise if rows notice that the latents of other rows move from one point to another."""
+    moved = _random_half(density)
+    with silent(density.bound.model):
+        before = density.terms(one)
+        after = density.terms(torch.where(moved.unsqueeze(-1), other, one))
+    _check_moved(density.bound, moved, before, after)
+
+
+def _check_moved(bound: BoundModel, moved: Tensor, one: Terms, other: Terms) -> None:
+    """Raise if a row that has not moved has another density.
+
+    Compared site by site, as a coupling may hide behind another site's large density.
+    """
+    (before, fixed), (after, loose) = one, other
+    for name, term in fixed.items():
+        if not is_same(term, loose[name]):
+            raise ArgumentError(
+                f"the site {name!r} outside the data plate depends on the rows' latents: the log "
+                "density does not factorise over the plate; use kernel='nuts'"
+            )
+    for name, term in before.items():
+        if not is_same(term[~moved], after[name][~moved]):
+            raise _coupled(bound, name)
+
+
+def _check_supports(density: RowDensity, other: RowDensity, u: Tensor) -> None:
+    """Raise if the support of a latent moves with other latents: the transform would not."""
+    here, _ = density.constrain(u)
+    there, _ = other.constrain(u)
+    for name, value in here.items():
+        if not torch.allclose(value, there[name], rtol=1e-4, atol=1e-5):
+            raise ArgumentError(
+                f"the support of the site {name!r} depends on other latents: sample it on a fixed "
+                "support and transform it in the model"
+            )
+
+
+def _coupled(bound: BoundModel, name: str) -> ArgumentError:
+    return ArgumentError(
+        f"the log density of one row of the plate {bound.plate!r} depends on other rows"
+        + (f", at the site {name!r}" if name else "")
+        + ": it does not factorise, and rows cannot be sampled side by side; use kernel='nuts'"
+    )
