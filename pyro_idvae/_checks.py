@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of arguments: each raises a typed error naming argument, value and remedy."""
+"""Checks of arguments: each raises a typed error naming argument, value and remedy.
+
+torch is imported where tensors are checked: what knows arrays alone runs without it.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from pyro_idvae.errors import ArgumentError, ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_count(name: str, value: object, *, minimum: int = 1) -> int:
@@ -75,6 +80,8 @@ def check_hidden_dims(hidden_dims: object) -> list[int]:
 
 def check_floating(name: str, value: object) -> Tensor:
     """Return ``value`` if it is a floating point tensor."""
+    from torch import Tensor
+
     if not isinstance(value, Tensor):
         raise ArgumentError(f"{name} is a {type(value).__name__}: expected a torch.Tensor")
     if not value.is_floating_point():
@@ -108,4 +115,6 @@ def check_same_kind(name: str, value: Tensor, other_name: str, other: Tensor) ->
 
 def inverse_softplus(value: Tensor) -> Tensor:
     """Return r with softplus(r) = ``value`` > 0, accurate for small and large values."""
+    import torch
+
     return value + torch.log(-torch.expm1(-value))

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from pyro_idvae.diagnostics import CollapseReport
+from pyro_idvae.diagnostics.collapse import CollapseReport
 from pyro_idvae.errors import ArgumentError
 
 COLOURS = {"collapsed": "C3", "informative": "C0", "undecided": "0.55"}
