@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real
-
 from typing import TYPE_CHECKING
 
 from pyro_idvae.errors import ArgumentError, ShapeError

@@ -19,7 +19,7 @@ from pyro_idvae.programs.run import dry_run, undisturbed
 from pyro_idvae.programs.sites import unwrap_masks
 
 FARTHEST = 38.0
-"""Φ⁻¹ of the least number above 0: where a cdf says 0 or 1, the score is put here."""
+"""Φ⁻¹ of the least positive number. A draw whose cdf is 0 or 1 gets this score, or its negative."""
 
 # Frozen scipy distributions: their log cdf and log sf keep both tails, in double precision.
 UNIVARIATE: dict[str, Callable[[Any], Any]] = {

@@ -83,7 +83,7 @@ class BayesianModel(PyroModule):
                 f"model is a {type(model).__name__}: pass a module, such as vae.model; a function "
                 "can name its priors itself"
             )
-        # Whoever samples holds parameters fixed meanwhile: who is latent is decided here.
+        # A sampler holds parameters fixed while it runs, so what is latent must be decided now.
         self.names = [name for name, p in model.named_parameters() if p.requires_grad]
         if not self.names:
             raise ArgumentError("model has no parameters that require grad: nothing gets a prior")

@@ -14,7 +14,7 @@ from pyro_idvae.programs.run import silent, undisturbed
 from pyro_idvae.programs.sites import check_sampled
 
 NUM_PROBES = 4
-"""Moves of half the rows to draws from the prior, two for each run that draws them."""
+"""How often half of the rows move to draws from the prior; one run draws for two moves."""
 
 
 def check_factorises(bound: BoundModel) -> None:

@@ -16,7 +16,7 @@ from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.run import dry_run
 
 ROUNDING = 500.0
-"""How many units of rounding two evaluations of one density may differ by."""
+"""Two evaluations of one density may differ by this many units of rounding."""
 
 
 class RowDensity:

@@ -15,11 +15,11 @@ from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.row_density import is_same
 
 NUMBERS_AT_ONCE = 2**22
-"""Of data and latents in one run: what stays in a processor's cache."""
+"""How many numbers, data and latents together, go into one run: they stay in the cache."""
 FEW = 4
-"""Draws that are run one by one: setting up costs as many runs."""
+"""Up to this many draws are run one by one: checking would cost as many runs."""
 NUM_CHECKED = 3
-"""Draws that are run by themselves as well, to see that none depends on its neighbours."""
+"""How many draws are also run alone, to see that none depends on its neighbours."""
 
 
 class Densities(NamedTuple):

@@ -51,7 +51,7 @@ class BrenierInjection(Injection):
         self.g1, self.beta, self.g2 = g1, beta, g2
 
     def _call(self, x: Tensor) -> Tensor:
-        # Past the transforms' own calls: nothing here is worth remembering for an inverse.
+        # The transforms' own calls remember their input for an inverse, which is not needed here.
         return self.g2.potential.gradient(self.beta._call(self.g1.potential.gradient(x)))
 
     def _inverse(self, y: Tensor) -> Tensor:

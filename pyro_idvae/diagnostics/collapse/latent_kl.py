@@ -21,7 +21,7 @@ from pyro_idvae.errors import ArgumentError
 Array = np.ndarray[Any, Any]
 
 POOLED = 20_000
-"""Draws, over all data points, that the aggregate posterior is read off."""
+"""How many draws, over all data points, the aggregate posterior is estimated from."""
 
 
 def prior_of(latent: Latent) -> Array:

@@ -101,12 +101,12 @@ class CollapseReport:
         parts = [f"{counts.get(word, 0)} {word}" for word in (COLLAPSED, INFORMATIVE, UNDECIDED)]
         lines = [f"Verdict: {self.verdict}. Of {len(self.table)} latents, {', '.join(parts)}."]
         if self.independent:
-            lines.append("These are the guide's draws: what it lacks, the model may have.")
+            lines.append("The draws are a guide's: the exact posterior may know more than it does.")
         if self.share_rhat > 0:
             lines.append(
                 f"Caution: R-hat is above {RHAT_LIMIT} for {100 * self.share_rhat:.2g} % of the "
-                f"latents of data points (largest {self.worst_rhat:.2f}): their chains disagree, "
-                "and the verdicts rest on them."
+                f"latents of data points (largest {self.worst_rhat:.2f}). Their chains disagree, "
+                "so the verdicts may be wrong."
             )
         if self.vector["verdict"] == COLLAPSED and INFORMATIVE in set(self.table["verdict"]):
             lines.append(

@@ -17,7 +17,8 @@ from pyro_idvae.errors import ArgumentError, DataError
 Array = np.ndarray[Any, Any]
 
 ROUNDINGS = 4.0
-"""Units in the last place that the noise of a sum of log densities is taken to be at least."""
+"""The rounding noise of a sum of log densities is taken to be at least this many units in the last
+place."""
 
 
 @dataclass(frozen=True)

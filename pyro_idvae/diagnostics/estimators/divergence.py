@@ -17,9 +17,9 @@ from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 Array = np.ndarray[Any, Any]
 
 LEAST_DRAWS = 20
-"""Over all chains, for a law of eight moments or a mean with its standard error."""
+"""How many draws all chains together must have, to fit eight moments or a standard error."""
 CHUNK = 2**22
-"""Numbers held at once: draws times features times series."""
+"""How many numbers are held at once: draws times features times series."""
 
 
 def kl_to_normal(

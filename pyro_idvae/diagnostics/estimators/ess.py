@@ -13,9 +13,9 @@ from pyro_idvae.errors import ShapeError
 Array = np.ndarray[Any, Any]
 
 LEAST_PER_CHAIN = 4
-"""Draws a chain, two for each half."""
+"""How many draws a chain must have: two for each half."""
 CHUNK = 2**22
-"""Numbers held at once in one transform."""
+"""How many numbers one Fourier transform holds at once."""
 
 
 def effective_sample_size(draws: Array) -> Array:
@@ -103,7 +103,7 @@ def _ess(series: Array) -> Array:
     spread = series.max((0, 2)) - series.min((0, 2))
     constant = spread < np.finfo(float).resolution
     rho = _autocorrelations(series, ~constant)
-    # Pairs of lags, up to where the loop over pairs would stop.
+    # Geyer's sum runs over pairs of lags and stops at the first pair that is not positive.
     last = max((n - 3) // 2, 0)
     even, odd = rho[:, 0 : 2 * last + 1 : 2], rho[:, 1 : 2 * last + 2 : 2]
     pairs = even + odd

@@ -11,11 +11,12 @@ from scipy.special import eval_legendre, ndtr
 Array = np.ndarray[Any, Any]
 
 ORDERS = np.arange(3, 9)
-"""Legendre polynomials of u = Φ(x); x and x² stand in for the first two."""
+"""Orders of the Legendre polynomials of u = Φ(z). The first two are replaced by z and z²."""
 GRID = np.linspace(-9.0, 9.0, 121)
 BASE = np.exp(-(GRID**2) / 2) / np.exp(-(GRID**2) / 2).sum()
 PENALTY = 0.01
-"""On the squared Legendre coefficients: what narrow laws cannot resolve stays out."""
+"""Weight of the penalty on squared Legendre coefficients. It keeps coefficients that a narrow law
+cannot determine near 0."""
 MAX_STEPS = 40
 TOLERANCE = 1e-9
 FREE = 2

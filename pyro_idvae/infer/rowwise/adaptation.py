@@ -16,7 +16,8 @@ OVERHEAD = 0.3
 
 
 GAIN = 0.15
-"""Of dual averaging: three times the usual, since chains and a good start spare it the search."""
+"""Step of dual averaging. It is three times the usual one: several chains average the acceptance,
+and the first step size is near, so that there is little to search for."""
 
 
 class StepSizes:

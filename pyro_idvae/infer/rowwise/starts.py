@@ -13,7 +13,7 @@ from pyro_idvae.infer.rowwise.trajectory import Metric
 from pyro_idvae.programs.bound_model import BoundModel
 
 LEAST_PRECISION = 1e-2
-"""Curvatures below, in units of the unconstrained latents, are taken for this."""
+"""Curvatures below this one, in units of the unconstrained latents, are replaced by it."""
 
 
 @torch.no_grad()

@@ -26,10 +26,10 @@ from pyro_idvae.programs.row_density import RowDensity
 from pyro_idvae.programs.run import Program, silent
 
 CHUNK_SIZE = {"cpu": 1024, "cuda": 2**17}
-"""Rows at once: what stays in a processor's cache, what fills a GPU."""
+"""How many rows are evaluated at once: they fit a processor's cache, or fill a GPU."""
 
 TARGET_ACCEPT_PROB = 0.88
-"""Best for the lesser of the effective sizes of z and z²."""
+"""This acceptance gave the largest minimum of the effective sizes of z and z²."""
 
 COARSE = 0.05
 """Nats of rounding above which a density is too coarse to sample."""
