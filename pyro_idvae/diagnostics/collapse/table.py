@@ -101,7 +101,7 @@ class CollapseReport:
         parts = [f"{counts.get(word, 0)} {word}" for word in (COLLAPSED, INFORMATIVE, UNDECIDED)]
         lines = [f"Verdict: {self.verdict}. Of {len(self.table)} latents, {', '.join(parts)}."]
         if self.independent:
-            lines.append("The draws are a guide's: the exact posterior may know more than it does.")
+            lines.append("These are the guide's draws: the exact posterior may know more.")
         if self.share_rhat > 0:
             lines.append(
                 f"Caution: R-hat is above {RHAT_LIMIT} for {100 * self.share_rhat:.2g} % of the "
