@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.signal import lfilter
 from scipy.special import ndtr
-from scipy.stats import beta, norm
+from scipy.stats import binomtest, norm
 
 from pyro_idvae import collapse_report
 from pyro_idvae.arviz_io import Variable, to_arviz
@@ -167,8 +167,7 @@ CASES = {
 
 def interval(count, total):
     """Return the 95 % Clopper-Pearson interval of a share, in per cent."""
-    low = beta.ppf(0.025, count, total - count + 1) if count else 0.0
-    high = beta.ppf(0.975, count + 1, total - count) if count < total else 1.0
+    low, high = binomtest(count, total).proportion_ci(0.95, method="exact")
     return f"{100 * count / total:5.1f} ({100 * low:4.1f}–{100 * high:5.1f})"
 
 

@@ -34,6 +34,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(object|tuple|float|int|str|bool|ValueError|RuntimeError|NamedTuple)"),
     # Bases that several public families share and that are not public themselves.
     (r"py:class", r"pyro_idvae\.distributions\.\w+\.(Count|LocationScale|Simplex)Family"),
+    (r"py:class", r"pyro_idvae\._abstract\.AbstractOrFinal"),
+    (r"py:class", r"pyro_idvae\.potentials\.closed_form\.ClosedFormPotential"),
 ]
 
 autosummary_generate = True

@@ -93,3 +93,11 @@ def test_public_things_have_docstrings():
         for public in module.__all__:
             thing = getattr(module, public)
             assert isinstance(thing, int) or (thing.__doc__ or "").strip(), f"{name}.{public}"
+
+
+def test_the_version_stands_in_one_place():
+    root = PACKAGE.parent
+    version = importlib.import_module("pyro_idvae").__version__
+    assert f"version: {version}\n" in (root / "CITATION.cff").read_text()
+    assert "attr: pyro_idvae._version.__version__" in (root / "setup.cfg").read_text()
+    assert f"[{version}]" in (root / "CHANGELOG.md").read_text()

@@ -45,7 +45,7 @@ class Latent:
         local: whether it has a value for each data point; else N = 1.
         values: posterior draws, of shape ``(chain, draw, N, K)``.
         prior: prior draws, of the same kind of shape; None if there are none.
-        scores: posterior draws on the scale on which the prior is N(0, 1); None where unknown.
+        normal_scores: posterior draws on the scale on which the prior is N(0, 1); None if unknown.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Latent:
     local: bool
     values: Array
     prior: Array | None
-    scores: Array | None
+    normal_scores: Array | None
 
     def cells(self) -> Array:
         """Return draws of shape ``(chain, draw, K * N)``, coordinate by coordinate, in double."""

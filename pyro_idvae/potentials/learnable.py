@@ -19,8 +19,8 @@ class LearnablePotential(ClosedFormPotential):
 
     with ψ convex. Without a ceiling, s = 1 and α = floor + softplus(r) is learned above the floor.
     With one, both ends are pinned: α is the floor and ψ is rescaled by
-    s = (ceiling − floor) / (bound of ψ's curvature), so that :meth:`strong_convexity` and
-    :meth:`smoothness` are the two numbers asked for, whatever the parameters.
+    s = (ceiling − floor) / (bound of ψ's curvature), so that ``strong_convexity()`` and
+    ``smoothness()`` are the two numbers asked for, whatever the parameters.
 
     Subclasses write the mathematics of ψ alone: ``_value``, ``_gradient``,
     ``_gradient_and_hessian``, ``_hessian_product`` and ``_curvature_bounds``. They may override

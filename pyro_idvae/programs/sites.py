@@ -112,7 +112,14 @@ def check_sites(model_trace: Any, guide_trace: Any) -> None:
             + (" and " if missing and extra else "")
             + (f"the model lacks {extra}" if extra else "")
             + "; give both the same names, or mark helpers with infer={'is_auxiliary': True}"
+            + _hint([n for n in missing if model_trace.nodes[n]["fn"].has_enumerate_support])
         )
+
+
+def _hint(discrete: list[str]) -> str:
+    if not discrete:
+        return ""
+    return f", and {discrete} with infer={{'enumerate': 'parallel'}} to sum them out"
 
 
 def unwrap_events(distribution: Any) -> Any:

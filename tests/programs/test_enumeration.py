@@ -141,7 +141,7 @@ def test_every_kernel_samples_the_marginal_posterior(name, kernel):
         assert (abs(found - wanted) < 5 * np.sqrt(spread / np.minimum(size, z[..., 0].size))).all()
     assert report.verdict == "informative"
     # A mixture above z has no closed cdf here; elsewhere the prior's scale is known.
-    assert (latents.scores is None) == (name == "above")
+    assert (latents.normal_scores is None) == (name == "above")
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -31,7 +31,7 @@ def information_kept(exact: Latents, guide: Latents) -> Array:
     kept = []
     for name, latent in exact.sites.items():
         other = guide.sites[name]
-        truth, drawn = latent.scores, other.scores
+        truth, drawn = latent.normal_scores, other.normal_scores
         if truth is None or drawn is None:
             prior = prior_of(latent)
             truth, drawn = (normal_scores(side.values, prior) for side in (latent, other))

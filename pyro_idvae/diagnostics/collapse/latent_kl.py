@@ -49,8 +49,8 @@ def latent_kl(latent: Latent, *, independent: bool) -> tuple[KLEstimate, Array]:
     reference = float(prior.shape[0] * prior.shape[1])
     if _whole(values) and _whole(prior):
         return _of_labels(values.astype(int), prior.astype(int), reference, independent)
-    if latent.scores is not None:
-        scores, reference = latent.scores, math.inf
+    if latent.normal_scores is not None:
+        scores, reference = latent.normal_scores, math.inf
     else:
         scores = normal_scores(values, prior)
     kl = kl_to_normal(scores, reference_size=reference, independent=independent)

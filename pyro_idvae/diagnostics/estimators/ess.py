@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many independent draws autocorrelated chains are worth, for many series at once."""
+"""How many independent draws autocorrelated chains are worth, for many series at once.
+
+ArviZ's own functions go series by series: for 10⁵ of them they take about ten times as long with
+either version. The tests compare with them.
+"""
 
 from __future__ import annotations
 
