@@ -14,7 +14,7 @@ from pyro_idvae.programs.arguments import repeat_rows, tensors_of
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.row_density import is_same
 
-NUMBERS_AT_ONCE = 2**22
+NUMBERS_AT_ONCE = 2**17
 """How many numbers, data and latents together, go into one run: they stay in the cache."""
 FEW = 4
 """Up to this many draws are run one by one: checking would cost as many runs."""
@@ -95,7 +95,8 @@ def _group_size(bound: BoundModel) -> int:
 
 
 def _may_repeat(bound: BoundModel, count: int) -> bool:
-    return count > FEW and all(bound.row_place(name) is not None for name in bound.latents)
+    local = all(bound.row_place(name) is not None for name in bound.latents)
+    return count > FEW and local and _group_size(bound) > 1
 
 
 def _at_once(bound: BoundModel, draws: Values) -> Densities | None:
