@@ -28,7 +28,8 @@ test-notebooks: $(VENV)/.stamp-notebooks
 	PYRO_IDVAE_QUICK=1 $(BIN)/python -m pytest -n 2 -o addopts= --nbmake --nbmake-timeout=600 notebooks
 
 notebooks: $(VENV)/.stamp-notebooks
-	$(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	MPLBACKEND=module://matplotlib_inline.backend_inline \
+	  $(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 # Python 3.12 and newer get ArviZ 1.x. The whole suite there, if a torch for it is a small download (no
 # CUDA libraries); else what needs no torch: the seam, the estimators, reports and plots of stored draws.
