@@ -170,7 +170,7 @@ def test_guides_importance_and_comparison(name):
 def test_probabilities_of_the_component(name):
     bound = BoundModel(MODELS[name], None, ((X,), {}))
     data = mcmc(
-        MODELS[name], X, kernel="vectorized", num_samples=400, num_chains=4, seed=0, progress=False
+        MODELS[name], X, kernel="vectorized", num_samples=100, num_chains=4, seed=0, progress=False
     )
     z = torch.as_tensor(groups_of(data)["posterior"]["z"].values)
     draws = draw_guide(BoundModel(MODELS[name], guide, ((X,), {})), 2)
