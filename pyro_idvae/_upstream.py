@@ -109,11 +109,6 @@ def site_log_prob(site: Site) -> Tensor:
     return log_prob
 
 
-def is_enumerated(site: Site) -> bool:
-    """Tell whether ``poutine.enum`` gave a site all its values, for ``_enumerate_dim``."""
-    return site["infer"].get("_enumerate_dim") is not None
-
-
 class Factors:
     """The log densities of a run under ``poutine.enum``, ready to be multiplied and summed.
 

@@ -13,9 +13,6 @@ from pyro_idvae.programs.row_density import RowDensity, is_same
 from pyro_idvae.programs.run import silent, undisturbed
 from pyro_idvae.programs.sites import check_sampled
 
-NUM_PROBES = 4
-"""How often half of the rows move to draws from the prior; one run draws for two moves."""
-
 
 def check_factorises(bound: BoundModel) -> None:
     """Raise unless each row's log density depends on its own data and latents only.
@@ -65,18 +62,14 @@ def check_factorises(bound: BoundModel) -> None:
             if not copied or not is_same(alone[name], single[name][:half]):
                 raise _coupled(bound, name)
         here, densities = both, (first, fixed)
-        fresh = twice.flatten(twice.values())
-        for probe in range(NUM_PROBES):
-            # One run's draws serve two probes: first half of the rows move, then the others.
-            if probe % 2 == 0:
-                moved = _random_half(twice)
-            if probe == NUM_PROBES // 2:
-                fresh = twice.flatten(redrawn.values())
-            which = moved if probe % 2 == 0 else ~moved
-            there = torch.where(which.unsqueeze(-1), fresh, here)
-            after = twice.terms(there)
-            _check_moved(bound, which, densities, after)
-            here, densities = there, after
+        for drawn in (twice, redrawn):
+            fresh, moved = twice.flatten(drawn.values()), _random_half(twice)
+            # Half of the rows move, then the others: all draws are used.
+            for which in (moved, ~moved):
+                there = torch.where(which.unsqueeze(-1), fresh, here)
+                after = twice.terms(there)
+                _check_moved(bound, which, densities, after)
+                here, densities = there, after
     bound.factorises = True
 
 

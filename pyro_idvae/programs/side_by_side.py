@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyro
@@ -76,16 +77,9 @@ def prior_draws(bound: BoundModel, count: int) -> PriorDraws:
         found = _prior_at_once(bound, count)
         if found is not None:
             return found
-        values, likelihood = [], []
-        for _ in range(count):
-            value, trace = bound.run_prior()
-            values.append(value)
-            if bound.summed:
-                likelihood.append(bound.log_densities(value)[0])
-            else:
-                trace.compute_log_prob()
-                likelihood.append(bound.by_site(trace, bound.rows)[0])
-    return PriorDraws(stack(values), stack(likelihood))
+        each = [_prior_run(bound, 1) for _ in range(count)]
+    values, likelihood = zip(*((value, found.likelihood) for value, found in each), strict=True)
+    return PriorDraws(_joined(values), _joined(likelihood))
 
 
 def _group_size(bound: BoundModel) -> int:
@@ -111,9 +105,7 @@ def _at_once(bound: BoundModel, draws: Values) -> Densities | None:
         if found is None:
             return None
         parts.append(found)
-    joined = Densities(
-        *({n: torch.cat([p[side][n] for p in parts]) for n in parts[0][side]} for side in (0, 1))
-    )
+    joined = Densities(*map(_joined, zip(*parts, strict=True)))
     return joined if bound.factorises or _agrees(bound, draws, joined) else None
 
 
@@ -133,22 +125,44 @@ def _repeated(bound: BoundModel, draws: Values) -> Densities | None:
 def _prior_at_once(bound: BoundModel, count: int) -> PriorDraws | None:
     if not _may_repeat(bound, count):
         return None
-    group, values = _group_size(bound), []
+    group, values, parts = _group_size(bound), [], []
     shapes = {name: value.shape for name, value in bound.values().items()}
     for first in range(0, count, group):
-        times = min(group, count - first)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                wide, _ = bound.run_prior(repeat_rows(bound.arguments, times))
-            values.append({n: _from_rows(bound, n, v, times) for n, v in wide.items()})
+                drawn, found = _prior_run(bound, min(group, count - first))
         except (RuntimeError, ValueError, IndexError):
             return None
-        if any(value.shape[1:] != shapes[name] for name, value in values[-1].items()):
+        if any(value.shape[1:] != shapes[name] for name, value in drawn.items()):
             return None
-    draws = {name: torch.cat([part[name] for part in values]) for name in shapes}
-    found = _at_once(bound, draws)
-    return None if found is None else PriorDraws(draws, found.likelihood)
+        values.append(drawn)
+        parts.append(found)
+    draws, densities = _joined(values), Densities(*map(_joined, zip(*parts, strict=True)))
+    if not bound.factorises and not _agrees(bound, draws, densities):
+        return None
+    return PriorDraws(draws, densities.likelihood)
+
+
+def _prior_run(bound: BoundModel, times: int) -> tuple[Values, Densities]:
+    """Draw from the prior as often as said in one run; return the densities of that run."""
+    arguments = bound.arguments if times == 1 else repeat_rows(bound.arguments, times)
+    wide, trace = bound.run_prior(arguments)
+    if bound.summed:
+        both = bound.log_densities(wide, arguments)
+    else:
+        trace.compute_log_prob()
+        both = bound.by_site(trace, times * bound.rows)
+    found = Densities(*({n: _by_draw(v, times) for n, v in side.items()} for side in both))
+    if times == 1:
+        return {name: value.unsqueeze(0) for name, value in wide.items()}, found
+    return {name: _from_rows(bound, name, v, times) for name, v in wide.items()}, found
+
+
+def _joined(parts: Iterable[Values]) -> Values:
+    """Return draws of several runs along their first dimension."""
+    listed = list(parts)
+    return {name: torch.cat([part[name] for part in listed]) for name in listed[0]}
 
 
 def _as_rows(bound: BoundModel, name: str, values: Tensor) -> Tensor:
