@@ -26,9 +26,9 @@ GRID = np.linspace(-9.0, 9.0, 20_001)
 STEP = GRID[1] - GRID[0]
 
 
-def autoregressive(rng, shape=()):
-    """Return N(0, 1) draws with an effective sample size of 400."""
-    noise = rng.normal(size=(CHAINS, DRAWS, *shape))
+def autoregressive(rng, draws=DRAWS, shape=()):
+    """Return N(0, 1) draws with an effective sample size of 4/9 of the draws of a chain."""
+    noise = rng.normal(size=(CHAINS, draws, *shape))
     noise[:, 1:] *= math.sqrt(1 - RHO**2)
     return lfilter([1.0], [1.0, -RHO], noise, axis=1)
 
@@ -61,7 +61,7 @@ class Law:
 
     def draw(self, rng, shape=()):
         """Return draws with an effective sample size of 400."""
-        return np.interp(ndtr(autoregressive(rng, shape)), self.cdf, GRID)
+        return np.interp(ndtr(autoregressive(rng, shape=shape)), self.cdf, GRID)
 
     def log_ratio(self, x):
         """Return the log density relative to the prior, a log likelihood up to a constant."""
@@ -105,7 +105,7 @@ def constant(rng, *like):
 
 
 def collapsed_vector(rng, points=8, latents=3):
-    x = autoregressive(rng, (points, latents))
+    x = autoregressive(rng, shape=(points, latents))
     prior = rng.normal(size=(NUM_PRIOR, points, latents))
     return arviz(x, prior, *constant(rng, x, prior[None])[:1], constant(rng, prior[:, :, 0])[0])
 
@@ -118,7 +118,7 @@ def linear_gaussian(kl, points=8):
         data = rng.normal(size=points)
         data *= math.sqrt((1 + slope2) / (data**2).mean())
         mean, sd = math.sqrt(slope2) / (1 + slope2) * data, 1 / math.sqrt(1 + slope2)
-        z = mean + sd * autoregressive(rng, (points,))
+        z = mean + sd * autoregressive(rng, shape=(points,))
         prior = rng.normal(size=(NUM_PRIOR, points))
         density = [norm.logpdf(data, math.sqrt(slope2) * v, 1.0) for v in (z, prior)]
         return arviz(z, prior, *density)

@@ -35,6 +35,7 @@ from pyro_idvae.models import IDVAE, VAE, BayesianModel, Encoder
 from pyro_idvae.plots import (
     plot_collapse,
     plot_compare,
+    plot_directions,
     plot_latent_walk,
     plot_likelihood_surface,
     plot_losses,
@@ -77,6 +78,7 @@ __all__ = [
     "models",
     "plot_collapse",
     "plot_compare",
+    "plot_directions",
     "plot_latent_walk",
     "plot_likelihood_surface",
     "plot_losses",

@@ -210,6 +210,11 @@ def version_of(tensor: Tensor) -> tuple[int, int, int]:
     return id(tensor), tensor.data_ptr(), tensor._version
 
 
+def is_same_memory(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors begin at one place in memory, for ``data_ptr``."""
+    return one.data_ptr() == other.data_ptr()
+
+
 def tensor_addresses(distribution: Any) -> dict[str, int]:
     """Return where a distribution's parameters lie in memory, by name, for ``data_ptr``.
 

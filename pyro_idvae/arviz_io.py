@@ -27,14 +27,22 @@ LEGACY = az.__version__.startswith("0.")
 SAMPLE_DIMS = ("chain", "draw")
 LEAST_WEIGHTS = 30
 """Weights whose largest fifth has the six that both versions of ArviZ fit a tail to."""
+EQUAL_WEIGHTS = 1e-3
+"""Nats: weights that differ by less have no tail that matters, and often rounding alone."""
+COARSEST = 1.0
+"""Nats: weights known no better than this may be equal or not; whether they are is unknown."""
+LEAST_WEIGHT = -700.0
+"""Nats below the largest weight: stands in for weights that are 0."""
 UNSAMPLED_GROUPS = ("observed_data", "constant_data")
 
 
 class Variable(NamedTuple):
-    """An array with the names of its dimensions, ``chain`` and ``draw`` not counted."""
+    """An array with the names of its dimensions, those of ``sampled`` not counted."""
 
     values: np.ndarray[Any, Any]
     dims: tuple[str, ...]
+    sampled: tuple[str, ...] = SAMPLE_DIMS
+    """Names of those that come first where there are draws; fewer for a summary of them."""
 
 
 def _dataset(
@@ -43,11 +51,10 @@ def _dataset(
     coords: Mapping[str, Sequence[Any]],
     attrs: Mapping[str, Any],
 ) -> xr.Dataset:
-    leading = () if group in UNSAMPLED_GROUPS else SAMPLE_DIMS
     arrays = {}
     used: dict[str, int] = {}
-    for name, (values, dims) in variables.items():
-        names = (*leading, *dims)
+    for name, (values, dims, sampled) in variables.items():
+        names = dims if group in UNSAMPLED_GROUPS else (*sampled, *dims)
         if len(names) != values.ndim:
             raise ValueError(
                 f"{group}/{name} has shape {values.shape} but dimensions {names}: name each one"
@@ -68,8 +75,8 @@ def to_arviz(
 
     Args:
         groups: group name → variable name → :class:`Variable`. Arrays of all groups but
-            ``observed_data`` and ``constant_data`` begin with the dimensions chain and draw. Empty
-            groups are left out.
+            ``observed_data`` and ``constant_data`` begin with the dimensions chain and draw, unless
+            they say otherwise. Empty groups are left out.
         coords: labels of dimensions; numbers from 0 where there are none.
         attrs: written to every group, next to the time of creation.
 
@@ -118,40 +125,57 @@ def save_netcdf(data: Any, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def pareto_k(log_weights: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def pareto_k(
+    log_weights: np.ndarray[Any, Any], *, rounding: float | np.ndarray[Any, Any] = 0.0
+) -> np.ndarray[Any, Any]:
     """Return the Pareto shape k of importance weights.
 
+    The weights of an exact guide are equal up to rounding, and a tail fitted to rounding is any
+    number, infinity included. Largest weights within ``rounding``, or within .001 nats, of one
+    another count as equal.
+
     Args:
-        log_weights: log w, of shape ``batch + (num_samples,)``.
+        log_weights: log w, of shape ``batch + (num_samples,)``; −inf for a weight of 0.
+        rounding: how far apart, in nats, equal log weights may come out; a number, or one for each
+            entry of ``batch``.
 
     Returns:
-        An array of shape ``batch``; above 0.7 the estimate from these weights is not reliable. NaN,
-        unknown, for fewer than 30 weights, whose tail is too short for a fit; 0 where the largest
-        weights are all equal, and there is no tail.
+        An array of shape ``batch``; above 0.7 the estimate from these weights is not reliable. 0
+        where the largest weights are all equal, and there is no tail. NaN, unknown: for fewer than
+        30 weights, whose tail is too short for a fit; where a weight is NaN or infinite, or all are
+        0; where weights are equal within a rounding of more than 1 nat.
 
     Example:
         >>> import numpy as np
         >>> from pyro_idvae.arviz_io import pareto_k
         >>> pareto_k(np.random.default_rng(0).normal(size=(3, 1000))).shape
         (3,)
+        >>> pareto_k(-1e5 + np.spacing(np.float32(1e5)) * np.arange(40.0), rounding=0.5)
+        array(0.)
     """
-    flat = log_weights.reshape(-1, log_weights.shape[-1])
-    number = flat.shape[-1]
+    batch, number = log_weights.shape[:-1], log_weights.shape[-1]
+    flat = np.asarray(log_weights, dtype=np.float64).reshape(-1, number)
     k = np.full(len(flat), np.nan)
-    if number >= LEAST_WEIGHTS and len(flat):
-        tail = int(min(number / 5, 3 * number**0.5))
-        largest = np.partition(flat, number - tail, axis=-1)[:, -tail:]
-        # Not np.ptp: of infinite weights the difference is no number.
-        even = largest.max(-1) == largest.min(-1)
-        k[even] = 0.0
-        k[~even] = _fitted_k(flat[~even]) if (~even).any() else 0.0
-    return k.reshape(log_weights.shape[:-1])
+    if number < LEAST_WEIGHTS or not len(flat):
+        return k.reshape(batch)
+    top = flat.max(-1)
+    defined = np.isfinite(top)
+    weights = np.maximum(flat[defined] - top[defined, None], LEAST_WEIGHT)
+    limit = np.maximum(np.broadcast_to(rounding, batch).reshape(-1)[defined], EQUAL_WEIGHTS)
+    tail = int(min(number / 5, 3 * number**0.5))
+    spread = -np.partition(weights, number - tail, axis=-1)[:, number - tail]
+    even = spread <= limit
+    found = np.where(limit <= COARSEST, 0.0, np.nan)
+    if not even.all():
+        found[~even] = _fitted_k(weights[~even])
+    k[defined] = found
+    return k.reshape(batch)
 
 
 def _fitted_k(log_weights: np.ndarray[Any, Any]) -> Any:
     """Return k of rows of weights by the installed version."""
-    with warnings.catch_warnings():
-        # Both warn of large k, which is what the caller asks for.
+    # Both warn of large k, which is what the caller asks for; profiles of far tails overflow to 0.
+    with warnings.catch_warnings(), np.errstate(over="ignore"):
         warnings.simplefilter("ignore", UserWarning)
         if LEGACY:
             return az.psislw(log_weights)[1]  # type: ignore[no-untyped-call,unused-ignore]
@@ -161,8 +185,18 @@ def _fitted_k(log_weights: np.ndarray[Any, Any]) -> Any:
         return array_stats.psislw(-log_weights)[1]
 
 
-def density(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def density(
+    values: np.ndarray[Any, Any], *, limits: tuple[float, float] | None = None
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return a grid and ArviZ's kernel density estimate of draws of any shape.
+
+    Args:
+        values: the draws.
+        limits: the ends of the grid, with no draw outside; the outermost draws if None. What the
+            kernels put outside is reflected.
+
+    Returns:
+        The grid and the density on it.
 
     Example:
         >>> import numpy as np
@@ -173,9 +207,9 @@ def density(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndar
     """
     flat = np.ravel(values)
     if LEGACY:
-        grid, height = az.kde(flat)  # type: ignore[no-untyped-call,unused-ignore]
+        found = az.kde(flat, custom_lims=limits)  # type: ignore[no-untyped-call,unused-ignore]
     else:
         from arviz_stats.base import array_stats
 
-        grid, height, _ = array_stats.kde(flat)
-    return np.asarray(grid), np.asarray(height)
+        found = array_stats.kde(flat, custom_lims=limits)
+    return np.asarray(found[0]), np.asarray(found[1])

@@ -114,3 +114,29 @@ def test_too_few_weights_have_no_k_on_either_version():
     assert np.isfinite(seam.pareto_k(rng.normal(size=(3, 30)))).all()
     assert seam.pareto_k(np.zeros((0, 1000))).shape == (0,)
     assert seam.pareto_k(np.zeros((2, 3, 100))).tolist() == [[0.0] * 3] * 2
+
+
+def test_weights_equal_up_to_rounding_have_no_tail():
+    """A tail fitted to rounding has any k: infinite where fewer than five weights are above it."""
+    rng = np.random.default_rng(0)
+    steps = rng.integers(-1, 2, size=(500, 1000)) * (rng.random((500, 1000)) < 0.1)
+    weights = -100.0 + np.spacing(100.0) * steps
+    assert (seam.pareto_k(weights) == 0).all()
+    coarse = -1e5 + 0.008 * steps
+    assert (seam.pareto_k(coarse, rounding=0.05) == 0).all()
+    limits = np.where(np.arange(500) < 250, 0.05, 5.0)
+    found = seam.pareto_k(coarse, rounding=limits)
+    assert (found[:250] == 0).all()
+    assert np.isnan(found[250:]).all()
+
+
+def test_weights_of_zero_have_a_tail_and_weights_of_no_number_none():
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(5, 400))
+    weights[1, :100] = -np.inf
+    weights[2, 0] = np.nan
+    weights[3, 0] = np.inf
+    weights[4] = -np.inf
+    k = seam.pareto_k(weights)
+    assert np.isfinite(k[:2]).all()
+    assert np.isnan(k[2:]).all()

@@ -3,20 +3,22 @@
 
 from pyro_idvae.diagnostics.autopsy import Autopsy, autopsy
 from pyro_idvae.diagnostics.certificate import Certificate, certify
-from pyro_idvae.diagnostics.collapse import CollapseReport, collapse_report
+from pyro_idvae.diagnostics.collapse import ChainAgreement, CollapseReport, collapse_report
 from pyro_idvae.diagnostics.compare import Comparison, compare
 from pyro_idvae.diagnostics.importance import ImportanceEstimate, importance_log_likelihood
 from pyro_idvae.diagnostics.information import DiscreteInformation, discrete_information
 from pyro_idvae.diagnostics.metrics import active_units, kl_to_prior
-from pyro_idvae.diagnostics.witness import Witness, find_witness
+from pyro_idvae.diagnostics.witness import ModelWitness, Witness, find_witness
 
 __all__ = [
     "Autopsy",
     "Certificate",
+    "ChainAgreement",
     "CollapseReport",
     "Comparison",
     "DiscreteInformation",
     "ImportanceEstimate",
+    "ModelWitness",
     "Witness",
     "active_units",
     "autopsy",

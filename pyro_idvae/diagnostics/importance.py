@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyro.distributions as dist
-import torch
+from scipy.special import logsumexp
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_idvae import _upstream
 from pyro_idvae._checks import check_count
-from pyro_idvae.arviz_io import pareto_k
-from pyro_idvae.errors import ArgumentError
+from pyro_idvae.diagnostics.weights import weigh
+from pyro_idvae.errors import ArgumentError, DataError
 from pyro_idvae.infer.draws import draw_guide
 from pyro_idvae.infer.fit.batches import TensorBatches
 from pyro_idvae.programs.arguments import as_arguments
@@ -23,6 +25,11 @@ from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.plates import check_amortised
 from pyro_idvae.programs.run import Program
 from pyro_idvae.programs.sites import latent_sites, unwrap_masks
+
+Array = np.ndarray[Any, Any]
+
+FEW_ROWS = 5
+"""Rows that a message names."""
 
 
 def _check_density(bound: BoundModel) -> None:
@@ -49,14 +56,16 @@ class ImportanceEstimate:
     """Held-out log-likelihoods by importance sampling, in nats.
 
     Attributes:
-        log_likelihood: estimate of log p(x) for each data point; biased downwards.
-        pareto_k: tail index of each data point's weights; above 0.7 its estimate is not reliable.
-            NaN, unknown, for fewer than 30 draws.
+        log_likelihood: estimate of log p(x) for each data point; biased downwards. −inf where every
+            weight is 0, so that no draw could have made the data.
+        pareto_k: tail index of each data point's weights; above 0.7 its estimate is not reliable. 0
+            where the largest are equal up to rounding, as an exact guide's are. NaN, unknown, for
+            fewer than 30 draws and where every weight is 0.
         num_samples: draws from the guide.
     """
 
-    log_likelihood: np.ndarray[Any, Any]
-    pareto_k: np.ndarray[Any, Any]
+    log_likelihood: Array
+    pareto_k: Array
     num_samples: int
 
     @property
@@ -66,8 +75,11 @@ class ImportanceEstimate:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean over the data points."""
-        return float(self.log_likelihood.std(ddof=1) / math.sqrt(len(self.log_likelihood)))
+        """Standard error of the mean over the data points; NaN for one, or an infinite one."""
+        values = self.log_likelihood
+        if len(values) < 2 or not np.isfinite(values).all():
+            return math.nan
+        return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def importance_log_likelihood(
@@ -83,7 +95,8 @@ def importance_log_likelihood(
 
     .. math:: \log\frac1S\sum_{s=1}^S \frac{p(x|z_s)\,p(z_s)}{q(z_s|x)},\qquad z_s \sim q(z|x)
 
-    The average over draws is taken inside the logarithm, data point by data point.
+    The average over draws is taken inside the logarithm, data point by data point. A draw whose
+    density under the model is 0 has weight 0 and counts among the S.
 
     Args:
         model: the model.
@@ -99,6 +112,7 @@ def importance_log_likelihood(
     Raises:
         ArgumentError: if the guide's density does not factorise over the data, or is over other
             variables than the model's latents.
+        DataError: for log weights that are NaN or +inf, naming rows and sites.
 
     Example:
         >>> import torch
@@ -117,21 +131,41 @@ def importance_log_likelihood(
     batches = TensorBatches(as_arguments(data), batch_size)
     if batches.batch_size < batches.num_rows:
         check_amortised(model, guide, batches.arguments)
-    values, shapes = [], []
+    values: list[Array] = []
+    shapes: list[Array] = []
     bar = tqdm(total=batches.num_rows, desc="importance sampling", disable=not progress)
     for arguments in batches.batches(None):
         bound = BoundModel(model, guide, arguments)
         _check_density(bound)
         draws = draw_guide(bound, num_samples)
-        terms = [*draws.log_likelihood.values(), *draws.log_prior.values(), -draws.stats["log_q"]]
-        if any(term.dim() < 3 for term in terms):
+        terms = {**draws.log_likelihood, **draws.log_prior, "log_q": -draws.stats["log_q"]}
+        if any(term.dim() < 3 for term in terms.values()):
             raise ArgumentError(
                 "the guide's density does not factorise over the data: importance weights per "
                 "data point need every latent inside the data plate, in model and guide"
             )
-        log_weights = torch.stack(terms).sum(0).squeeze(0).double()
-        values.append(log_weights.logsumexp(0) - math.log(num_samples))
-        shapes.append(pareto_k(log_weights.mT.cpu().numpy()))
+        log_weights, k = weigh([_array(term) for term in terms.values()])
+        _check_weights(log_weights, terms, first=sum(map(len, shapes)))
+        values.append(logsumexp(log_weights, axis=-1) - math.log(num_samples))
+        shapes.append(k)
         bar.update(bound.rows)
     bar.close()
-    return ImportanceEstimate(torch.cat(values).cpu().numpy(), np.concatenate(shapes), num_samples)
+    return ImportanceEstimate(np.concatenate(values), np.concatenate(shapes), num_samples)
+
+
+def _array(term: Tensor) -> Array:
+    found: Array = term.squeeze(0).cpu().numpy()
+    return found
+
+
+def _check_weights(log_weights: Array, terms: Mapping[str, Tensor], first: int) -> None:
+    """Raise for weights that are no numbers; −inf, a weight of 0, is one."""
+    bad = (np.isnan(log_weights) | (log_weights == np.inf)).any(-1).nonzero()[0]
+    if len(bad):
+        sites = [name for name, t in terms.items() if bool((t.isnan() | (t == math.inf)).any())]
+        named = ", ".join(str(first + row) for row in bad[:FEW_ROWS])
+        raise DataError(
+            f"the importance weights of {len(bad)} data points are not finite (rows {named}"
+            f"{', …' if len(bad) > FEW_ROWS else ''}): the log densities of {sites} are NaN or "
+            "+inf; check the data, and the parameters of model and guide"
+        )

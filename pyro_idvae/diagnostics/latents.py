@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.diagnostics.limits import (
+    Bound,
+    Directions,
+    bounds_in,
+    bounds_of,
+    directions_in,
+)
 from pyro_idvae.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -78,6 +85,11 @@ class Latents:
         log_q: a guide's log density, likewise; None without one.
         observed: observations by site.
         divergences: divergent transitions of the sampler.
+        mass: what share of each row's posterior its chains stand for, of shape ``(chain, N)``, NaN
+            where that is unknown; None if it was never asked.
+        mass_size: independent draws that these shares are worth, of shape ``(N,)``.
+        bounds: bounds on what the coordinates of a site know, by site.
+        directions: bounds for directions off the axes.
         groups: names of the groups the draws came with.
     """
 
@@ -93,6 +105,10 @@ class Latents:
     observed: Mapping[str, Array]
     divergences: int
     groups: tuple[str, ...]
+    mass: Array | None = None
+    mass_size: Array | None = None
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
+    directions: tuple[Directions, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -170,6 +186,10 @@ class Latents:
             observed={str(n): v.values for n, v in groups.get("observed_data", {}).items()},
             divergences=int(stats["diverging"].sum()) if "diverging" in stats else 0,
             groups=tuple(sorted(groups)),
+            mass=np.asarray(stats["chain_mass"].values) if "chain_mass" in stats else None,
+            mass_size=stats["chain_mass_size"].values if "chain_mass" in stats else None,
+            bounds=bounds_in(stats, list(sites), dim),
+            directions=directions_in(stats, dim),
         )
 
     @classmethod
@@ -193,6 +213,10 @@ class Latents:
             )
         local = any(site.local for site in sites.values())
         log_q = draws.stats.get("log_q")
+        bounds: Mapping[str, Any] = {}
+        directions: tuple[Any, ...] = ()
+        if draws.limits is not None:
+            bounds, directions = draws.limits.sites, draws.limits.directions
         return cls(
             sites=sites,
             data_dim=bound.data_dim if bound.plate is not None else None,
@@ -206,6 +230,13 @@ class Latents:
             observed={n: _array(bound.trace.nodes[n]["value"]) for n in bound.observed},
             divergences=int(draws.stats["diverging"].sum()) if "diverging" in draws.stats else 0,
             groups=tuple(groups if draws.prior is None else [*groups, "prior"]),
+            mass=None if draws.mass is None else _array(draws.mass.mass),
+            mass_size=None if draws.mass is None else _array(draws.mass.size),
+            bounds=bounds_of(bounds, {n: bound.row_place(n) for n in bounds}),
+            directions=tuple(
+                Directions(d.labels, d.local, d.loadings, Bound(*(m.T for m in d.moments)))
+                for d in directions
+            ),
         )
 
 

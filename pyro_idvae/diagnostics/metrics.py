@@ -15,6 +15,7 @@ from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.dependence import guide_dependences, prior_dependences
 from pyro_idvae.programs.run import Program, dry_run
 from pyro_idvae.programs.sites import unwrap_masks
 
@@ -45,9 +46,16 @@ def _normal_marginals(trace: Any, name: str) -> tuple[Tensor, Tensor] | None:
 def _marginals(bound: BoundModel, name: str) -> tuple[Any, Any, int]:
     """Return Normal marginals of guide and prior (None if not Normal) and the data dimension.
 
-    A site whose parameters move when the other latents are drawn anew has conditionals, no
-    marginals.
+    A site whose parameters move with the other latents has conditionals, no marginals.
     """
+    others = sorted(guide_dependences(bound)[name])
+    if not bound.depends_on_summed(name):
+        others = sorted({*others, *prior_dependences(bound)[name]})
+    if others:
+        raise NoCertificateError(
+            f"the site {name!r} depends on other latents, {others}: its distribution in guide or "
+            "model is a conditional one, and its marginal has no closed form; use collapse_report"
+        )
     again = dry_run(bound.model, bound.guide, bound.arguments)
     posterior, prior = (
         _normal_marginals(trace, name) for trace in (bound.guide_trace, bound.trace)
@@ -66,9 +74,8 @@ def _marginals(bound: BoundModel, name: str) -> tuple[Any, Any, int]:
         )
         if not same:
             raise NoCertificateError(
-                f"the site {name!r} depends on other latents or on noise such as dropout: its "
-                "distribution in guide or model is a conditional one, and its marginal has no "
-                "closed form"
+                f"the site {name!r} depends on noise that is no sample site, such as dropout: its "
+                "distribution in guide or model differs from run to run"
             )
     dim = bound.frame_dim(bound.trace.nodes[name])
     if dim is None:

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 
 from pyro_idvae._checks import check_count, check_real
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.transforms.bounds import check_bounds
 
 
 def information_window(
@@ -23,6 +26,9 @@ def information_window(
         lipschitz_bounds: (L, M) of f, in units of the noise scale.
         latent_dim: K.
 
+    Raises:
+        ArgumentError: unless the bounds are a pair with 0 < L ≤ M, finite.
+
     Example:
         >>> from pyro_idvae.distributions import information_window
         >>> [round(nats, 3) for nats in information_window((1.0, 3.0), latent_dim=2)]
@@ -33,9 +39,13 @@ def information_window(
         Verdú 2005 (I-MMSE); Aishwarya et al., arXiv 2409.03664.
     """
     half = 0.5 * check_count("latent_dim", latent_dim)
-    low = check_real("lipschitz_bounds[0]", lipschitz_bounds[0], above=0.0)
-    high = check_real("lipschitz_bounds[1]", lipschitz_bounds[1], at_least=low)
-    return half * math.log1p(low**2), half * math.log1p(high**2)
+    low, high = check_bounds("lipschitz_bounds", lipschitz_bounds)
+    return half * _log1p_square(low), half * _log1p_square(high)
+
+
+def _log1p_square(number: float) -> float:
+    """Return log(1 + a²), for squares beyond floating point too."""
+    return math.log1p(number**2) if number < 1e100 else 2 * math.log(number)
 
 
 def lipschitz_bounds_for(*, low: float, high: float, latent_dim: int) -> tuple[float, float]:
@@ -52,7 +62,8 @@ def lipschitz_bounds_for(*, low: float, high: float, latent_dim: int) -> tuple[f
         (L, M), for ``brenier_injection(..., lipschitz_bounds=...)``.
 
     Raises:
-        ArgumentError: for nats that are not positive, or a ``high`` below ``low``.
+        ArgumentError: for nats that are not positive, a ``high`` below ``low``, or one above 354
+            nats for each latent dimension, whose M no floating point number holds.
 
     Example:
         >>> from pyro_idvae.distributions import lipschitz_bounds_for
@@ -62,6 +73,12 @@ def lipschitz_bounds_for(*, low: float, high: float, latent_dim: int) -> tuple[f
     dim = check_count("latent_dim", latent_dim)
     floor = check_real("low", low, above=0.0)
     ceiling = check_real("high", high, at_least=floor)
+    most = math.floor(0.5 * math.log(sys.float_info.max))
+    if ceiling > most * dim:
+        raise ArgumentError(
+            f"high={high!r} with latent_dim={dim}: M = exp(high / latent_dim) is beyond floating "
+            f"point; ask for at most {most * dim} nats, {most} for each latent dimension"
+        )
     return math.sqrt(math.expm1(2 * floor / dim)), math.sqrt(math.expm1(2 * ceiling / dim))
 
 

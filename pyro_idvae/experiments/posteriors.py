@@ -16,7 +16,7 @@ from pyro.optim import ClippedAdam
 from scipy import stats
 
 from pyro_idvae.arviz_io import groups_of
-from pyro_idvae.diagnostics.collapse import COLLAPSED, INFORMATIVE, judge
+from pyro_idvae.diagnostics.collapse import COLLAPSED, INFORMATIVE, Level
 from pyro_idvae.diagnostics.estimators import (
     effective_sample_size,
     holm,
@@ -141,8 +141,8 @@ def norm_divergence(z: Array, *, epsilon: float, confidence: float) -> dict[str,
     prior = stats.chi2(z.shape[-1])
     below, above = prior.cdf(squared), prior.sf(squared)
     kl = kl_to_normal(np.where(below < above, stats.norm.ppf(below), stats.norm.isf(above)))
-    limits = {"epsilon": epsilon, "confidence": confidence}
-    points = judge(kl.upper(confidence), holm(kl.p_value()), **limits)
+    level = Level(epsilon, confidence)
+    points = level.words(kl.upper(confidence), holm(kl.p_value()))
     mean = kl.mean(0)
     rhat, ess = convergence(squared)
     return {
@@ -150,7 +150,7 @@ def norm_divergence(z: Array, *, epsilon: float, confidence: float) -> dict[str,
         "estimate": float(mean.estimate),
         "lower": float(mean.lower(confidence)),
         "upper": float(mean.upper(confidence)),
-        "verdict": str(judge(mean.upper(confidence), mean.p_value(), **limits)),
+        "verdict": str(level.words(mean.upper(confidence), mean.p_value())),
         "rhat": rhat,
         "ess": ess,
         "points_informative": float((points == INFORMATIVE).mean()),

@@ -39,6 +39,39 @@ def _densities(bound: BoundModel, values: Values, prefix: str = "") -> dict[str,
     }
 
 
+def _summaries(bound: BoundModel, draws: Draws) -> dict[str, Variable]:
+    """Return what is known of all draws of a latent together: chains' masses, limits."""
+    found: dict[str, Variable] = {}
+    row = (bound.data_dim,)
+    if draws.mass is not None:
+        found["chain_mass"] = Variable(_array(draws.mass.mass), row, ("chain",))
+        found["chain_mass_size"] = Variable(_array(draws.mass.size), row, ())
+    if draws.limits is None:
+        return found
+    for name, moments in draws.limits.sites.items():
+        for field, values in moments._asdict().items():
+            found[f"limit_{field}_{name}"] = Variable(values, bound.dims(name), ())
+    for part in draws.limits.directions:
+        scope = "row" if part.local else "all"
+        own = (f"direction_{scope}",)
+        found[f"loadings_{scope}"] = Variable(part.loadings, (*own, f"coordinate_{scope}"), ())
+        for field, values in part.moments._asdict().items():
+            dims = (*own, *row) if part.local else own
+            array = values if part.local else values[:, 0]
+            found[f"limit_{field}_{own[0]}"] = Variable(array, dims, ())
+    return found
+
+
+def _coordinate_labels(draws: Draws) -> dict[str, list[str]]:
+    """Return what to call the coordinates that directions are made of."""
+    if draws.limits is None:
+        return {}
+    return {
+        f"coordinate_{'row' if part.local else 'all'}": list(part.labels)
+        for part in draws.limits.directions
+    }
+
+
 def _prior_groups(bound: BoundModel, draws: Draws) -> Groups:
     if draws.prior is None:
         return {}
@@ -74,6 +107,7 @@ def to_groups(
         "sample_stats": {
             **_densities(bound, draws.stats),
             **_variables(bound, draws.normal_scores, "prior_score_"),
+            **_summaries(bound, draws),
         },
         **_prior_groups(bound, draws),
         "observed_data": _variables(bound, observed),
@@ -93,7 +127,7 @@ def to_groups(
         "independent_draws": int(draws.independent),
         "data_dim": dim,
     }
-    return to_arviz(groups, coords=coords, attrs=attrs)
+    return to_arviz(groups, coords={**_coordinate_labels(draws), **labels}, attrs=attrs)
 
 
 def finished(
@@ -101,6 +135,7 @@ def finished(
     draws: Draws,
     *,
     num_prior_samples: int | None,
+    num_limit_draws: int | None,
     posterior_predictive: bool,
     coords: Mapping[str, Sequence[Any]] | None,
 ) -> Any:
@@ -110,11 +145,15 @@ def finished(
         bound: the model the draws are of.
         draws: the draws.
         num_prior_samples: draws from the prior; as many as draws in a chain if None.
+        num_limit_draws: draws to bound the marginals by; see :func:`from_mcmc`.
         posterior_predictive: whether to draw new observations.
         coords: labels of dimensions.
     """
+    if num_limit_draws is not None:
+        check_count("num_limit_draws", num_limit_draws, minimum=0)
     count = draws.shape[1] if num_prior_samples is None else num_prior_samples
     with_prior = draws.with_prior(bound, check_count("num_prior_samples", count))
+    with_prior = with_prior.with_limits(bound, num_limit_draws)
     new = predictive(bound, draws.values) if posterior_predictive else None
     return to_groups(bound, with_prior, new_observations=new, coords=coords)
 
@@ -135,7 +174,9 @@ def from_guide(
     ``prior``; ``log_likelihood`` and ``log_prior`` at posterior draws, per data point, by site;
     ``sample_stats`` with ``log_q``, the guide's log density (per data point if the guide
     factorises over the data plate) and ``prior_score_<site>``, the latent on the scale on which its
-    prior is N(0, 1), for priors with known marginals; ``sample_stats_prior`` with
+    prior is N(0, 1), for priors with known marginals, and ``limit_mean_<site>`` (also ``variance``
+    and ``size``), KL(q ‖ p) of each coordinate by the guide's own density; ``sample_stats_prior``
+    with
     ``log_likelihood_<site>`` at prior draws; ``observed_data``; and ``posterior_predictive`` on
     request. Densities are in nats.
 
@@ -169,6 +210,7 @@ def from_guide(
         bound,
         draw_guide(bound, num_samples),
         num_prior_samples=num_prior_samples,
+        num_limit_draws=None,
         posterior_predictive=posterior_predictive,
         coords=coords,
     )
@@ -181,6 +223,7 @@ def from_mcmc(
     *,
     sample_stats: Mapping[str, Tensor] | None = None,
     num_prior_samples: int | None = None,
+    num_limit_draws: int | None = None,
     posterior_predictive: bool = False,
     coords: Mapping[str, Sequence[Any]] | None = None,
     inference_method: str = "mcmc",
@@ -194,6 +237,10 @@ def from_mcmc(
         data: the data it was run on.
         sample_stats: further statistics of shape ``(chain, draw)``, e.g. ``energy``.
         num_prior_samples: draws from the prior; by default as many as draws in a chain.
+        num_limit_draws: draws, of all chains together, in which each latent is replaced by a prior
+            draw: what the likelihood then loses bounds what its marginal knows
+            (``sample_stats/limit_mean_<site>``), and without it no latent can be called collapsed
+            by itself. 0 for none; by default as many as cost a fifth of the sampling.
         posterior_predictive: whether to draw new observations.
         coords: labels, e.g. ``{"data": names}``.
         inference_method: written to the attributes.
@@ -237,6 +284,7 @@ def from_mcmc(
         bound,
         evaluated(bound, values, stats, independent=False, method=inference_method),
         num_prior_samples=num_prior_samples,
+        num_limit_draws=num_limit_draws,
         posterior_predictive=posterior_predictive,
         coords=coords,
     )

@@ -6,15 +6,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-import pyro
 import torch
 from torch import Tensor
 
+from pyro_idvae._chains import balanced
+from pyro_idvae.infer.chain_mass import ChainMass, chain_mass
+from pyro_idvae.infer.limits import Limits, guide_limits, latent_limits
 from pyro_idvae.infer.normal_scores import normal_scores
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.side_by_side import (
     PriorDraws,
     densities_of,
+    guide_draws,
     nth,
     prior_draws,
     stack,
@@ -36,6 +39,8 @@ class Draws:
         independent: whether the draws are independent, as a guide's are, or come from chains.
         method: how they were made, e.g. ``"svi"`` or ``"nuts"``.
         prior: draws from the prior; None if there are none.
+        mass: what share of each row's posterior its chains stand for; None if unknown.
+        limits: bounds on what the marginals know; None if not computed.
     """
 
     values: Values
@@ -46,6 +51,8 @@ class Draws:
     independent: bool
     method: str
     prior: PriorDraws | None = field(default=None, repr=False)
+    mass: ChainMass | None = field(default=None, repr=False)
+    limits: Limits | None = field(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,6 +62,31 @@ class Draws:
     def with_prior(self, bound: BoundModel, count: int) -> Draws:
         """Return these draws with as many from the prior."""
         return replace(self, prior=prior_draws(bound, count))
+
+    def with_limits(self, bound: BoundModel, num_draws: int | None = None) -> Draws:
+        """Return these draws with bounds on what each latent's marginal knows.
+
+        Args:
+            bound: the model on its data, with the guide if the draws are a guide's.
+            num_draws: draws to find them from; 0 for none, None for what costs a fifth of sampling.
+        """
+        mass = None if self.independent else chain_mass(bound, self.values)
+        if num_draws == 0:
+            return replace(self, mass=mass)
+        if self.independent:
+            return replace(self, limits=guide_limits(bound, self.values))
+        return replace(self, mass=mass, limits=latent_limits(bound, self.values, mass, num_draws))
+
+    def weighed(self, bound: BoundModel) -> Values:
+        """Return the latents with the chains of each row in the shares of their modes' masses."""
+        if self.mass is None:
+            return self.values
+        mass, found = self.mass.mass.cpu().double().numpy(), {}
+        for name, value in self.values.items():
+            place = 2 + (bound.row_place(name) or 0)
+            moved = balanced(value.movedim(place, 2).cpu().numpy(), mass)
+            found[name] = torch.as_tensor(moved).to(value).movedim(2, place)
+        return found
 
 
 def shape_of(values: Values) -> tuple[int, int]:
@@ -103,14 +135,9 @@ def evaluated(
 
 def draw_guide(bound: BoundModel, num_samples: int) -> Draws:
     """Draw from a guide; one chain of independent draws."""
-    values, log_q = [], []
-    with torch.no_grad(), bound.running(), pyro.validation_enabled(False):
-        for _ in range(num_samples):
-            value, density = bound.draw_guide()
-            values.append(value)
-            log_q.append(density)
-    drawn = {name: value.unsqueeze(0) for name, value in stack(values).items()}
-    stats = {"log_q": torch.stack(log_q).unsqueeze(0)}
+    values, log_q = guide_draws(bound, num_samples)
+    drawn = {name: value.unsqueeze(0) for name, value in values.items()}
+    stats = {"log_q": log_q.unsqueeze(0)}
     return evaluated(bound, drawn, stats, independent=True, method="svi")
 
 

@@ -38,7 +38,7 @@ class Sampling:
     kernel: str = "nuts"
     num_samples: int = 500
     warmup_steps: int | None = None
-    num_chains: int = 2
+    num_chains: int = 4
     target_accept_prob: float | None = None
     jit_compile: bool = False
     parallel: bool = False
@@ -139,13 +139,14 @@ def mcmc(
     kernel: str = "nuts",
     num_samples: int = 500,
     warmup_steps: int | None = None,
-    num_chains: int = 2,
+    num_chains: int = 4,
     target_accept_prob: float | None = None,
     jit_compile: bool = False,
     parallel: bool = False,
     start: AutoInjectiveLaplace | None = None,
     kernel_options: Mapping[str, Any] | None = None,
     num_prior_samples: int | None = None,
+    num_limit_draws: int | None = None,
     posterior_predictive: bool = False,
     coords: Mapping[str, Sequence[Any]] | None = None,
     seed: int | None = None,
@@ -185,6 +186,8 @@ def mcmc(
         kernel_options: further arguments of the kernel, e.g. ``{"max_tree_depth": 6}``, or
             ``{"chunk_size": 4096}`` for ``"vectorized"``.
         num_prior_samples: draws from the prior; ``num_samples`` by default.
+        num_limit_draws: draws to bound by what each latent's marginal knows, as for
+            :func:`from_mcmc`; 0 for none.
         posterior_predictive: whether to draw new observations.
         coords: labels, e.g. ``{"data": names}``.
         seed: seed of Pyro's random numbers.
@@ -206,12 +209,12 @@ def mcmc(
         ...     vae.model, torch.randn(2, 5), num_samples=10, warmup_steps=10, progress=False
         ... )
         >>> draws["posterior"]["latent"].shape
-        (2, 10, 2, 2)
+        (4, 10, 2, 2)
         >>> many = idvae.mcmc(
         ...     vae.model, torch.randn(500, 5), kernel="vectorized", num_samples=10, progress=False
         ... )
         >>> many["posterior"]["latent"].shape
-        (2, 10, 500, 2)
+        (4, 10, 500, 2)
     """
     sampling = Sampling(
         kernel=kernel,
@@ -233,6 +236,7 @@ def mcmc(
         bound,
         sampling.run(bound),
         num_prior_samples=num_prior_samples,
+        num_limit_draws=num_limit_draws,
         posterior_predictive=posterior_predictive,
         coords=coords,
     )

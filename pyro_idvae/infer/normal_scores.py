@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from pyro_idvae.programs.bound_model import BoundModel, Values
-from pyro_idvae.programs.run import dry_run, undisturbed
+from pyro_idvae.programs.dependence import prior_dependences
 from pyro_idvae.programs.sites import unwrap_masks
 
 FARTHEST = 38.0
@@ -47,7 +47,7 @@ def normal_scores(bound: BoundModel, draws: Values) -> Values:
     Normal and multivariate Normal priors give (z − m)/s exactly; elementwise increasing or
     decreasing transforms are undone first; others go by log cdf and log sf, so that neither tail
     saturates. Left out are sites that are discrete, that have no such cdf, or whose prior depends
-    on other latents, so that F is a conditional cdf: two runs of the model tell.
+    on other latents, so that F is a conditional cdf: they are moved near and far.
 
     Args:
         bound: the model with its data.
@@ -68,15 +68,15 @@ def normal_scores(bound: BoundModel, draws: Values) -> Values:
         >>> normal_scores(bound, {"scale": torch.ones(1, 2)})["scale"]
         tensor([[-0.5000, -0.5000]])
     """
-    with undisturbed(bound.arguments), torch.no_grad():
-        first, again = (dry_run(bound.model, None, bound.arguments)[0] for _ in range(2))
-        found = {}
+    found = {}
+    dependent = prior_dependences(bound)
+    with torch.no_grad():
         for name, values in draws.items():
-            if bound.depends_on_summed(name):
+            if bound.depends_on_summed(name) or dependent[name]:
                 continue
-            one, other = (_score(trace.nodes[name]["fn"], values) for trace in (first, again))
-            if one is not None and other is not None and torch.equal(one, other):
-                found[name] = one
+            scores = _score(bound.trace.nodes[name]["fn"], values)
+            if scores is not None:
+                found[name] = scores
     return found
 
 

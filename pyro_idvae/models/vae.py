@@ -16,6 +16,7 @@ from pyro_idvae._checks import check_count, check_floating
 from pyro_idvae.distributions import (
     InjectiveLikelihood,
     Likelihood,
+    information_window,
     lipschitz_bounds_for,
     make_family,
     make_injective,
@@ -23,6 +24,7 @@ from pyro_idvae.distributions import (
 from pyro_idvae.errors import ArgumentError, DataError, NotInjectiveError, ShapeError
 from pyro_idvae.models.encoder import Encoder
 from pyro_idvae.transforms import brenier_injection
+from pyro_idvae.transforms.bounds import check_pair, largest_bound
 
 
 class VAEModel(PyroModule):
@@ -201,7 +203,17 @@ def _bounds_for(
         )
     if lipschitz_bounds is not None:
         raise ArgumentError("rate_window sets lipschitz_bounds: leave out one of them")
-    return lipschitz_bounds_for(low=window[0], high=window[1], latent_dim=latent_dim)
+    low, high = check_pair("rate_window", window)
+    bounds = lipschitz_bounds_for(low=low, high=high, latent_dim=latent_dim)
+    # In nats, as it was asked for: the injection's own message would speak of L and M.
+    least, most = information_window((1 / largest_bound(), largest_bound()), latent_dim)
+    if not least <= low <= high <= most:
+        raise ArgumentError(
+            f"rate_window={window!r}: with latent_dim={latent_dim} {torch.get_default_dtype()} "
+            f"holds {least:.1g} to {most:.3g} nats; ask for a window in between, or build the "
+            "model under torch.set_default_dtype(torch.float64)"
+        )
+    return bounds
 
 
 class IDVAE(VAE):

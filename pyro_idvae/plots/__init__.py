@@ -3,6 +3,7 @@
 
 from pyro_idvae.plots.collapse import plot_collapse
 from pyro_idvae.plots.compare import plot_compare
+from pyro_idvae.plots.directions import plot_directions
 from pyro_idvae.plots.latent_walk import plot_latent_walk
 from pyro_idvae.plots.likelihood_surface import plot_likelihood_surface
 from pyro_idvae.plots.losses import plot_losses
@@ -13,6 +14,7 @@ from pyro_idvae.plots.transport import plot_transport
 __all__ = [
     "plot_collapse",
     "plot_compare",
+    "plot_directions",
     "plot_latent_walk",
     "plot_likelihood_surface",
     "plot_losses",

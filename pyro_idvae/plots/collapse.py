@@ -7,18 +7,20 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.lines import Line2D
 
 from pyro_idvae.diagnostics.collapse import CollapseReport
 from pyro_idvae.errors import ArgumentError
 
-COLOURS = {"collapsed": "C3", "informative": "C0", "undecided": "0.55"}
+COLOURS = {"collapsed": "C3", "informative": "C0", "joint": "C1", "undecided": "0.55"}
 
 
 def plot_collapse(report: CollapseReport, *, ax: Any = None) -> Any:
     """Plot the KL to the prior of each latent with its limits, and ε.
 
-    The axis is linear up to ε and logarithmic beyond. A latent whose interval ends left of ε has
-    collapsed; the diamond on top is all latents together.
+    The axis is linear up to ε and logarithmic beyond. A thick bar holds the limits of the KL that
+    was fitted to the draws; a thin line ends in a stroke at the limit that decides: left of ε, the
+    latent has collapsed. The diamond on top is all latents together.
 
     Args:
         report: what :func:`collapse_report` returns.
@@ -46,12 +48,14 @@ def plot_collapse(report: CollapseReport, *, ax: Any = None) -> Any:
     table, vector = report.table, report.vector
     rows = len(table) + 1
     if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 1.5 + 0.26 * rows), layout="constrained")
+        _, ax = plt.subplots(figsize=(7.6, 1.3 + 0.26 * rows), layout="constrained")
     values = np.append(vector["estimate"], table["kl"])
     lower = np.append(vector["lower"], table["kl_lower"])
     upper = np.append(vector["upper"], table["kl_upper"])
+    limit = np.append(vector["upper"], table["limit"])
     verdicts = np.append(vector["verdict"], table["verdict"])
-    finite = upper[np.isfinite(upper)]
+    finite = np.concatenate([upper, limit])
+    finite = finite[np.isfinite(finite)]
     edge = 2.0 * max(finite.max(initial=0.0), report.epsilon)
     heights = np.arange(rows)
     for verdict, colour in COLOURS.items():
@@ -60,7 +64,9 @@ def plot_collapse(report: CollapseReport, *, ax: Any = None) -> Any:
             continue
         # An infinite divergence runs out of the picture.
         low, high = np.minimum(lower[chosen], edge), np.minimum(upper[chosen], edge)
-        ax.hlines(heights[chosen], low, high, color=colour, lw=2.2, label=verdict)
+        ax.hlines(heights[chosen], low, high, color=colour, lw=2.6, label=verdict)
+        ax.hlines(heights[chosen], low, np.minimum(limit[chosen], edge), color=colour, lw=0.9)
+        ax.plot(limit[chosen], heights[chosen], "|", color=colour, ms=8)
         centres = np.clip(values[chosen], 0.0, edge)
         for vectorial, marker, size in ((True, "D", 6), (False, "o", 5)):
             own = (heights[chosen] == 0) == vectorial
@@ -80,5 +86,8 @@ def plot_collapse(report: CollapseReport, *, ax: Any = None) -> Any:
     ax.set_ylim(rows - 0.4, -0.6)
     ax.set_xlabel("divergence from the prior (nats)")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
+    handles, _ = ax.get_legend_handles_labels()
+    handles.append(Line2D([], [], color="0.4", marker="|", lw=0.9, label="limit that decides"))
+    # Beside the axes, where neither an interval nor a title can be.
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax

@@ -12,9 +12,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.arviz_io import density
 from pyro_idvae.diagnostics.latents import Latent, Latents
 from pyro_idvae.errors import ArgumentError, ShapeError
+from pyro_idvae.plots.marginals import (
+    PRIOR_COLOUR,
+    curve,
+    draw_curve,
+    draw_prior,
+    finish_marginal,
+    method_label,
+    shown,
+    support_of,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -31,13 +40,14 @@ def plot_compare(
     var_name: str | None = None,
     row: int = 0,
     num_latents: int = 4,
-    labels: tuple[str, str] = ("SVI", "NUTS"),
+    labels: tuple[str, str] | None = None,
     axes: Any = None,
 ) -> Any:
     """Plot two posteriors of one data point: marginals on the diagonal, pairs below it.
 
-    Contours hold 50% and 90% of the draws, by a kernel density estimate. The prior is a grey fill
-    on the diagonal, where it is known; the view is that of the posteriors.
+    Contours hold 50% and 90% of the draws, by a kernel density estimate. The view is that of the
+    posteriors. The prior, where it is known, is a grey fill on the diagonal; one far wider than
+    the posteriors is drawn enlarged, and the panel says by how much.
 
     Args:
         svi: ArviZ data of ``from_guide``, drawn first; any other posterior will do.
@@ -45,7 +55,7 @@ def plot_compare(
         var_name: the latent site; the first if None.
         row: the data point, by its position; a global latent has none.
         num_latents: at most this many latent dimensions.
-        labels: what to call the two.
+        labels: what to call the two; how their draws were made if None: guide, NUTS, …
         axes: an array of matplotlib axes, latents by latents; new ones if None.
 
     Returns:
@@ -83,25 +93,35 @@ def plot_compare(
         (_row_of(latent, latent.prior, row) for latent in picked if latent.prior is not None), None
     )
     axes = _grid_of_axes(axes, count)
+    views = [
+        _draw_marginal(axes[i, i], [side[i] for side in sides], None if prior is None else prior[i])
+        for i in range(count)
+    ]
     for i, j in np.ndindex(count, count):
         ax = axes[i, j]
         if j > i:
             ax.set_axis_off()
             continue
-        if i == j:
-            _draw_marginal(ax, [side[i] for side in sides], None if prior is None else prior[i])
-        else:
+        if j < i:
             for number, side in enumerate(sides):
                 _draw_pair(ax, side[j], side[i], color=f"C{number}")
-            ax.set_ylim(*_view([side[i] for side in sides]))
-        ax.set_xlim(*_view([side[j] for side in sides]))
+            ax.set_ylim(*views[i])
+        ax.set_xlim(*views[j])
         ax.tick_params(labelbottom=i == count - 1, labelleft=j == 0 and i > 0)
         if i == count - 1:
             ax.set_xlabel(latents[j])
         if j == 0 and i > 0:
             ax.set_ylabel(latents[i])
-    _explain(axes, labels, point, prior is not None)
+    names = _names(both) if labels is None else labels
+    notes = [point, shown(count, len(latents), "latents")]
+    _explain(axes, names, [note for note in notes if note], prior is not None)
     return axes
+
+
+def _names(both: Sequence[Latents]) -> tuple[str, str]:
+    """Return what the two are called by how they were made, numbered if made alike."""
+    one, other = (method_label(latents) for latents in both)
+    return (one, other) if one != other else (f"{one} 1", f"{other} 2")
 
 
 def _site(both: Sequence[Latents], var_name: str | None) -> str:
@@ -134,28 +154,26 @@ def _grid_of_axes(axes: Any, count: int) -> Any:
     return axes.reshape(count, count)
 
 
-def _view(sides: Sequence[Array]) -> tuple[float, float]:
-    """Return limits around the draws of all sides."""
-    low, high = min(side.min() for side in sides), max(side.max() for side in sides)
-    margin = 0.08 * (high - low) or 0.5
+def _around(*values: float) -> tuple[float, float]:
+    """Return limits around some values."""
+    low, high = min(values), max(values)
+    margin = 0.05 * (high - low) or 0.5
     return low - margin, high + margin
 
 
-def _draw_marginal(ax: Any, sides: Sequence[Array], prior: Array | None) -> None:
-    if prior is not None and np.ptp(prior) > 0:
-        ax.fill_between(*density(prior), color="0.85", linewidth=0)
+def _draw_marginal(ax: Any, sides: Sequence[Array], prior: Array | None) -> tuple[float, float]:
+    """Draw the curves of one latent; return the view that holds them and all draws."""
+    support = support_of(prior, sides)
+    seen, tallest = [], 0.0
     for number, draws in enumerate(sides):
-        if np.ptp(draws) > 0:
-            grid, height = density(draws)
-            # The estimate ends at the outermost draws, where it need not be 0.
-            ax.plot(np.pad(grid, 1, mode="edge"), np.pad(height, 1), color=f"C{number}")
-        else:
-            # A guide that is a point has no density.
-            ax.axvline(draws[0], color=f"C{number}")
-    ax.set_yticks([])
-    ax.set_ylim(bottom=0)
-    for side in ("top", "right", "left"):
-        ax.spines[side].set_visible(False)
+        low, high, height = draw_curve(ax, draws, support, color=f"C{number}")
+        seen += [low, high, draws.min(), draws.max()]
+        tallest = max(tallest, height)
+    view = _around(*seen)
+    if prior is not None and np.ptp(prior) > 0:
+        draw_prior(ax, curve(prior, support), view, tallest)
+    finish_marginal(ax)
+    return view
 
 
 def _thinned(draws: Array, size: int) -> Array:
@@ -172,7 +190,7 @@ def _draw_pair(ax: Any, across: Array, up: Array, *, color: str) -> None:
     # Scott's bandwidth for two dimensions; whitening lets the kernel follow a correlation.
     whiten = np.linalg.inv(np.linalg.cholesky(covariance)) * centres.shape[1] ** (1 / 6)
     white = whiten @ centres
-    grids = [np.linspace(*_view([side]), GRID) for side in both]
+    grids = [np.linspace(*_around(side.min(), side.max()), GRID) for side in both]
     mesh = np.stack(np.meshgrid(*grids)).reshape(2, -1)
     height = _kernels(whiten @ mesh, white)
     levels = np.quantile(_kernels(white, white), [1 - mass for mass in CONTOUR_MASSES])
@@ -187,19 +205,16 @@ def _kernels(points: Array, centres: Array) -> Array:
     return mean
 
 
-def _explain(axes: Any, labels: tuple[str, str], point: str, has_prior: bool) -> None:
-    """Add one legend that names the data point, beside the diagonal if there is room."""
+def _explain(axes: Any, labels: tuple[str, str], notes: list[str], has_prior: bool) -> None:
+    """Add one legend that names the data point, beside the diagonal."""
     handles: list[Any] = [Line2D([], [], color=f"C{i}", label=labels[i]) for i in (0, 1)]
     if has_prior:
-        handles.append(Patch(color="0.85", label="prior"))
-    options: dict[str, Any] = {
-        "handles": handles,
-        "title": point,
-        "frameon": False,
-        "alignment": "left",
-    }
+        handles.append(Patch(facecolor=PRIOR_COLOUR, edgecolor="0.6", label="prior"))
+    place: dict[str, Any] = {"loc": "upper right"}
     if len(axes) == 1:
-        axes[0, 0].figure.legend(loc="outside right upper", **options)
-        return
-    options["title"] += "\ncontours: 50% and 90% of draws"
-    axes[0, -1].legend(loc="upper right", **options)
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+    else:
+        notes = [*notes, "contours: 50% and 90% of draws"]
+    axes[0, -1].legend(
+        handles=handles, title="\n".join(notes), frameon=False, alignment="left", **place
+    )

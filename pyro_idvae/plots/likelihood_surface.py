@@ -3,54 +3,69 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
-from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.errors import ArgumentError
+from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.plots.slices import Slice, mesh, refined, smooth
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.run import Program
-from pyro_idvae.programs.side_by_side import densities_of
 
-LEAST_RANGE = 1.0
-"""Nats the scale spans at least, so that rounding noise does not look like a landscape."""
+Array = np.ndarray[Any, Any]
+
+LEVELS = (-20.0, -10.0, -5.0, -2.0, -1.0, 0.0)
+"""Nats below the maximum. The same in every picture: what is flat within a nat has one colour."""
+DEPTH = -LEVELS[0]
+LEAST_RANGE = -LEVELS[-2]
+"""Nats that the axis of a line spans at least, so that rounding noise is no landscape."""
+PRIOR_LEVELS = (-4.5, -2.0, -0.5)
+"""Nats below the prior's maximum: 3, 2 and 1 standard deviations of a Normal one."""
+PRIOR_COLOUR = "C1"
+LOWER = "0.93"
+CHARACTERS_AN_INCH = 17.0
 
 
 def plot_likelihood_surface(
     model: Program,
     data: Any,
     *,
-    site: str | None = None,
+    site: str | Sequence[str] | None = None,
     row: int = 0,
-    dims: Sequence[int] = (0, 1),
-    limits: tuple[float, float] = (-3.0, 3.0),
+    dims: Sequence[int] | None = None,
+    limits: tuple[Any, Any] = (-3.0, 3.0),
     num_points: int = 41,
     at: Mapping[str, Tensor] | None = None,
     ax: Any = None,
 ) -> Any:
-    """Plot log p(x|z) over one or two latent dimensions, the others held fixed.
+    """Plot log p(x|z) over one or two latent numbers, and their prior; the others are held.
 
-    By Bayes' rule the posterior is the prior exactly where this surface is flat. The scale spans at
-    least one nat. For a latent of a data plate the log-likelihood is that of the one row; for a
-    global latent it is that of all data.
+    By Bayes' rule the posterior is the prior exactly where this surface is flat. Shown are the last
+    20 nats below the maximum, in bands at 1, 2, 5, 10 and 20 that are the same in every picture: a
+    surface that varies by less than a nat has one colour. All that is lower is grey. Dashed lines
+    are the prior ½, 2 and 4½ nats below its own maximum, of a Normal one 1, 2 and 3 standard
+    deviations. The title says what is held, and where.
+
+    For latents of a data plate the log-likelihood is that of the one row; if a global latent moves,
+    it is that of all data.
 
     Args:
         model: the model, any callable.
         data: a Tensor, or a tuple or dict of the model's arguments.
-        site: the latent site; the first if None.
+        site: the latent site, or two of them, of which one number each moves; the first if None.
         row: the data point, for a latent in the data plate.
-        dims: one or two dimensions of the latent; a scalar latent has just 0.
-        limits: the least and greatest value of both.
-        num_points: points along each.
-        at: values of the latents where they are held, by site; prior draws if None, with this
-            site's other dimensions at 0.
+        dims: one or two dimensions of one site, or one of each of two sites; the first if None.
+        limits: the least and greatest value of both, or such a pair for each.
+        num_points: points along each; around a narrow peak the grid is four times finer.
+        at: values of the latents where they are held, by site; prior draws if None, with the other
+            dimensions of what moves at 0.
         ax: matplotlib axes; new ones if None.
 
     Returns:
@@ -58,6 +73,7 @@ def plot_likelihood_surface(
 
     Raises:
         ArgumentError: for a site, row or dimension that the model does not have.
+        DataError: if the likelihood is finite nowhere within the limits.
 
     Example:
         >>> import torch
@@ -68,80 +84,107 @@ def plot_likelihood_surface(
         'latent[0]'
     """
     check_count("num_points", num_points, minimum=2)
-    if not limits[0] < limits[1]:
-        raise ArgumentError(f"limits={limits!r}: expected the least value before the greatest")
     bound = BoundModel(model, None, as_arguments(data))
-    name = bound.latents[0] if site is None and bound.latents else site
-    if name not in bound.latents:
-        raise ArgumentError(f"site={site!r}: expected one of the latent sites {bound.latents}")
-    value, place = _slice(bound, name, row)
-    size = value[place].numel()
-    wanted = tuple(dims)[: min(size, 2)]
-    if len(set(wanted)) != len(wanted) or any(not 0 <= d < size for d in wanted):
-        raise ArgumentError(f"dims={tuple(dims)!r}: the site {name!r} has {size} dimensions")
-    grid = torch.linspace(*limits, num_points).to(value)
-    surface = _evaluate(bound, name, place=place, dims=wanted, grid=grid, row=row, at=at)
+    sites = _sites(bound, site)
+    moving = Slice(bound, sites, dims=dims, row=row, at=at)
+    ends = _ends(limits, len(moving.coordinates))
+    grids = [np.linspace(low, high, num_points) for low, high in ends]
+    height, prior = (
+        found.reshape([num_points] * len(grids)) for found in moving.densities(mesh(grids))
+    )
+    if not np.isfinite(height).any():
+        raise DataError(f"log p(x|z) is finite nowhere within limits={limits!r}")
     if ax is None:
-        _, ax = plt.subplots(figsize=(5.2, 4.0), layout="constrained")
-    height = surface - surface.max()
-    low = min(float(height.min()), -LEAST_RANGE)
-    labels = [f"{name}[{d}]" if size > 1 else name for d in wanted]
-    text = f"log p(x | {name}) − its maximum (nats)"
-    if len(wanted) == 1:
-        ax.plot(grid, height)
-        ax.set_ylim(1.08 * low, -0.08 * low)
+        _, ax = plt.subplots(figsize=(5.6, 4.4), layout="constrained")
+    fine, height = refined(lambda z: moving.densities(z)[0], grids, height, depth=DEPTH)
+    fine, height = smooth(fine, height - height.max())
+    has_prior = bool(np.isfinite(prior).any() and np.ptp(prior[np.isfinite(prior)]) > 0)
+    prior = prior - prior.max() if has_prior else prior
+    text = f"log p(x | {', '.join(dict.fromkeys(sites))}) − its maximum (nats)"
+    if len(grids) == 1:
+        _draw_line(ax, (fine[0], height), (grids[0], prior) if has_prior else None)
         ax.set_ylabel(text)
     else:
-        levels = [level for level in MaxNLocator(12).tick_values(low, 0.0) if level <= 0]
-        image = ax.contourf(grid, grid, height.T, levels=levels, cmap="viridis")
-        ax.figure.colorbar(image, ax=ax, label=text)
-        ax.set_ylabel(labels[1])
-    ax.set_xlabel(labels[0])
+        _draw_bands(ax, fine, height, text)
+        if has_prior:
+            _draw_contours(ax, *smooth(grids, prior))
+        ax.set_ylabel(moving.coordinates[1].label)
+    ax.set_xlabel(moving.coordinates[0].label)
+    _caption(ax, [moving.held(), _of_prior(len(grids), has_prior)])
     return ax
 
 
-def _slice(bound: BoundModel, name: str, row: int) -> tuple[Tensor, tuple[Any, ...]]:
-    """Return a value of the site and the index of the one row in it (of all, if global)."""
-    value: Tensor = bound.trace.nodes[name]["value"]
-    position = bound.row_place(name)
-    if position is None:
-        return value, (...,)
-    if not -bound.rows <= row < bound.rows:
-        raise ArgumentError(f"row={row}: data has {bound.rows} rows")
-    return value, (*[slice(None)] * position, row)
+def _sites(bound: BoundModel, site: str | Sequence[str] | None) -> list[str]:
+    if site is None:
+        site = bound.latents[:1]
+    sites = [site] if isinstance(site, str) else list(site)
+    if not 1 <= len(sites) <= 2 or len(set(sites)) < len(sites) or set(sites) - {*bound.latents}:
+        raise ArgumentError(
+            f"site={site!r}: expected one or two of the latent sites {bound.latents}"
+        )
+    return sites
 
 
-@torch.no_grad()
-def _evaluate(
-    bound: BoundModel,
-    name: str,
-    *,
-    place: tuple[Any, ...],
-    dims: tuple[int, ...],
-    grid: Tensor,
-    row: int,
-    at: Mapping[str, Tensor] | None,
-) -> np.ndarray[Any, Any]:
-    """Return log p(x|z) on the grid, of one dimension or two."""
-    with bound.running():
-        base = {**bound.run_prior()[0], **(at or {})}
-    value = base[name].clone()
-    part = value[place].reshape(-1).clone()
-    if at is None or name not in at:
-        part.zero_()
-    shape, values = value[place].shape, []
-    for index in np.ndindex(*[len(grid)] * len(dims)):
-        for d, i in zip(dims, index, strict=True):
-            part[d] = grid[i]
-        value[place] = part.reshape(shape)
-        values.append(value.clone())
-    count = len(values)
-    others = {n: v.expand(count, *v.shape) for n, v in base.items()}
-    likelihood = densities_of(bound, {**others, name: torch.stack(values)}).likelihood
-    per_row = place != (...,)
-    terms = [
-        v[:, row] if per_row and v.dim() > 1 else v.reshape(count, -1).sum(1)
-        for v in likelihood.values()
-    ]
-    surface: np.ndarray[Any, Any] = torch.stack(terms).sum(0).cpu().numpy()
-    return surface.reshape([len(grid)] * len(dims))
+def _ends(limits: Any, count: int) -> Array:
+    """Return the least and greatest value of each coordinate, of shape (count, 2)."""
+    try:
+        ends = np.broadcast_to(np.asarray(limits, dtype=float), (count, 2))
+    except (TypeError, ValueError):
+        ends = np.zeros((1, 2))
+    if not (ends[:, 0] < ends[:, 1]).all():
+        raise ArgumentError(
+            f"limits={limits!r}: expected the least value before the greatest, or such a pair for "
+            "each of two numbers"
+        )
+    return ends
+
+
+def _draw_line(ax: Any, likelihood: tuple[Array, Array], prior: tuple[Array, Array] | None) -> None:
+    ax.plot(*likelihood)
+    lowest = likelihood[1].min()
+    if prior is not None:
+        ax.plot(*prior, ls="--", color=PRIOR_COLOUR)
+        lowest = min(lowest, prior[1].min())
+    depth = np.clip(-lowest, LEAST_RANGE, DEPTH)
+    ax.set_ylim(-1.08 * depth, 0.08 * depth)
+
+
+def _draw_bands(ax: Any, grids: Sequence[Array], height: Array, text: str) -> None:
+    colours = [LOWER, *mpl.colormaps["Blues"](np.linspace(0.15, 0.85, len(LEVELS) - 1))]
+    # No density at all has no height that could be drawn.
+    drawn = np.maximum(height, 50 * LEVELS[0]).T
+    bands = ax.contourf(*grids, drawn, levels=LEVELS, colors=colours, extend="min")
+    bar = ax.figure.colorbar(
+        bands, ax=ax, spacing="uniform", label=f"{text}\ngrey: below −{DEPTH:g}"
+    )
+    bar.set_ticks(LEVELS, labels=[f"{level:g}".replace("-", "−") for level in LEVELS])
+
+
+def _draw_contours(ax: Any, grids: Sequence[Array], prior: Array) -> None:
+    lowest = prior[np.isfinite(prior)].min()
+    levels = [level for level in PRIOR_LEVELS if level > lowest]
+    if levels:
+        ax.contour(
+            *grids,
+            np.maximum(prior, 50 * PRIOR_LEVELS[0]).T,
+            levels=levels,
+            colors=PRIOR_COLOUR,
+            linestyles="--",
+            linewidths=1.2,
+        )
+
+
+def _of_prior(count: int, has_prior: bool) -> str:
+    if not has_prior:
+        return "the prior is flat here"
+    if count == 1:
+        return "dashed: log prior − its maximum"
+    return "dashed: the prior, ½, 2 and 4½ nats below its maximum"
+
+
+def _caption(ax: Any, lines: Sequence[str]) -> None:
+    """Write lines over the axes, under a title that is there."""
+    inches = ax.get_position().width * ax.figure.get_size_inches()[0]
+    width = max(24, int(CHARACTERS_AN_INCH * inches))
+    wrapped = [part for line in lines for part in textwrap.wrap(line, width)]
+    ax.set_title("\n".join(filter(None, [ax.get_title(), *wrapped])), fontsize="small")

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
 
 from pyro_idvae.errors import ArgumentError
 
@@ -14,8 +16,18 @@ if TYPE_CHECKING:
     from pyro_idvae.infer import FitResult
 
 
+BEST = "best epoch, kept"
+STYLES: dict[str, dict[str, Any]] = {
+    "training": {"ls": "--", "alpha": 0.6},
+    "validation": {"ls": "-"},
+    BEST: {"ls": "", "marker": "o"},
+}
+
+
 def plot_losses(fits: FitResult | Mapping[str, FitResult], *, ax: Any = None) -> Any:
     """Plot the ELBO per data point against epochs, in training and on validation data.
+
+    A colour is a fit; training is dashed, validation solid. The legend stands beside the axes.
 
     Args:
         fits: one result of ``fit``, or several by name.
@@ -39,27 +51,37 @@ def plot_losses(fits: FitResult | Mapping[str, FitResult], *, ax: Any = None) ->
     if not named or any(fit.num_epochs == 0 for fit in named.values()):
         raise ArgumentError("fits holds no epochs: there is nothing to plot")
     if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        _, ax = plt.subplots(figsize=(7.4, 4.0), layout="constrained")
     tail: list[float] = []
-    for number, (name, fit) in enumerate(named.items()):
-        prefix = f"{name}: " if name else ""
-        epochs = range(1, fit.num_epochs + 1)
-        curves = [("training", fit.losses, "-", 0.55)]
+    for number, fit in enumerate(named.values()):
+        for label, losses in (("training", fit.losses), ("validation", fit.validation_losses)):
+            if losses:
+                elbo = -np.asarray(losses)
+                epochs = np.arange(1, len(elbo) + 1)
+                ax.plot(epochs, elbo, color=f"C{number}", label=label, **STYLES[label])
+                tail += [*elbo[len(elbo) // 10 :]]
         if fit.validation_losses:
-            curves.append(("validation", fit.validation_losses, "-", 1.0))
             best = -fit.validation_losses[fit.best_epoch]
-            label = "best epoch, kept" if number == 0 else None
-            ax.plot(fit.best_epoch + 1, best, "o", color=f"C{number}", label=label)
-        for label, losses, style, alpha in curves:
-            elbo = [-loss for loss in losses]
-            dashed = "--" if label == "training" else style
-            ax.plot(epochs, elbo, dashed, color=f"C{number}", alpha=alpha, label=prefix + label)
-            tail += elbo[len(elbo) // 10 :]
+            ax.plot(fit.best_epoch + 1, best, color=f"C{number}", label=BEST, **STYLES[BEST])
     # The first epochs lie far below; what one wants to see is where the curves settle.
     low, high = min(tail), max(tail)
     margin = 0.08 * (high - low) or 1.0
     ax.set_ylim(low - margin, high + margin)
     ax.set_xlabel("epoch")
     ax.set_ylabel("ELBO (nats per data point)")
-    ax.legend(frameon=False)
+    _explain(ax, list(named))
     return ax
+
+
+def _explain(ax: Any, names: list[str]) -> None:
+    """Add a legend beside the axes: a colour for each fit, a style for each kind of curve."""
+    drawn = {line.get_label() for line in ax.lines}
+    several = len(names) > 1
+    handles = [Line2D([], [], color=f"C{i}", label=name) for i, name in enumerate(names) if name]
+    handles += [
+        Line2D([], [], color="0.3" if several else "C0", label=label, **style)
+        for label, style in STYLES.items()
+        if label in drawn
+    ]
+    # Curves start at the bottom and settle at the top: no corner inside is sure to be free.
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

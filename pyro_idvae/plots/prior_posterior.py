@@ -3,15 +3,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.arviz_io import density
 from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.errors import ArgumentError, ShapeError
+from pyro_idvae.plots.marginals import (
+    curve,
+    draw_curve,
+    draw_prior,
+    finish_marginal,
+    method_label,
+    shown,
+    support_of,
+    visible,
+)
+
+Array = np.ndarray[Any, Any]
 
 
 def plot_prior_posterior(
@@ -24,7 +36,8 @@ def plot_prior_posterior(
 ) -> Any:
     """Plot posterior densities over the prior, a row for each data point, a column a latent.
 
-    Where a posterior lies on the prior, that latent has learned nothing from that data point.
+    Where a posterior lies on the prior, that latent has learned nothing from that data point. A
+    prior far lower than the posterior is drawn enlarged, and the panel says by how much.
 
     Args:
         data: ArviZ data of ``from_guide`` or ``mcmc``; or several by name, drawn over each other.
@@ -49,10 +62,13 @@ def plot_prior_posterior(
     """
     check_count("num_data", num_data)
     check_count("num_latents", num_latents)
-    named = dict(data) if isinstance(data, dict) else {"posterior": data}
-    if not named:
+    if isinstance(data, dict):
+        sides = {label: Latents.of(value) for label, value in data.items()}
+    else:
+        only = Latents.of(data)
+        sides = {method_label(only): only}
+    if not sides:
         raise ArgumentError("data={}: expected at least one posterior")
-    sides = {label: Latents.of(value) for label, value in named.items()}
     first = next(iter(sides.values()))
     name = first.names[0] if var_name is None else var_name
     if any(name not in side.sites for side in sides.values()):
@@ -68,6 +84,7 @@ def plot_prior_posterior(
     labels = points or ["all data"]
     prior = latent.prior.reshape(-1, *latent.prior.shape[2:])
     rows, columns = min(num_data, prior.shape[1]), min(num_latents, prior.shape[2])
+    mine = axes is None
     if axes is None:
         _, axes = plt.subplots(
             rows,
@@ -78,25 +95,53 @@ def plot_prior_posterior(
             layout="constrained",
         )
     axes = np.asarray(axes).reshape(rows, columns)
-    for column in range(columns):
+    for column, line in enumerate(axes.T):
+        posteriors = {
+            label: side.sites[name].values[:, :, :rows, column] for label, side in sides.items()
+        }
         # The prior is one for all data points: pooled, its density is the smoothest.
-        grid, height = density(prior[:, :, column])
-        for row in range(rows):
-            ax = axes[row, column]
-            ax.fill_between(grid, height, color="0.8", label="prior")
-            for number, (label, latents) in enumerate(sides.items()):
-                values = latents.sites[name].values[:, :, row, column]
-                ax.plot(*density(values), color=f"C{number}", label=label)
-            ax.set_yticks([])
-            ax.set_ylim(bottom=0)
-            for side in ("top", "right", "left"):
-                ax.spines[side].set_visible(False)
-            if row == rows - 1:
-                ax.set_xlabel(latent.labels[column])
-            if column == 0:
-                ax.set_ylabel(labels[row])
-    handles, texts = axes[0, 0].get_legend_handles_labels()
-    axes[0, 0].figure.legend(
-        handles, texts, loc="outside upper center", ncols=len(texts), frameon=False
-    )
+        _draw_column(line, prior[:, :, column], posteriors)
+        line[-1].set_xlabel(latent.labels[column])
+    for ax, text in zip(axes[:, 0], labels, strict=False):
+        ax.set_ylabel(text)
+    left_out = [shown(columns, prior.shape[2], "latents")]
+    if latent.local:
+        left_out.insert(0, shown(rows, prior.shape[1], "data points"))
+    _explain(axes, "\n".join(note for note in left_out if note), mine=mine)
     return axes
+
+
+def _draw_column(axes: Any, prior: Array, posteriors: Mapping[str, Array]) -> None:
+    """Draw one latent, a panel for each data point: draws (chain, draw, N) by label."""
+    support = support_of(prior, list(posteriors.values()))
+    grid, height = curve(prior, support)
+    ends, tallest = [*visible(grid, height)], []
+    for row, ax in enumerate(axes):
+        drawn = [
+            draw_curve(ax, values[:, :, row], support, color=f"C{number}", label=label)
+            for number, (label, values) in enumerate(posteriors.items())
+        ]
+        ends += [end for low, high, _ in drawn for end in (low, high)]
+        tallest.append(max(top for *_, top in drawn))
+    for ax, top in zip(axes, tallest, strict=True):
+        draw_prior(ax, (grid, height), (min(ends), max(ends)), top)
+        ax.set_xlim(min(ends), max(ends))
+        finish_marginal(ax)
+
+
+def _explain(axes: Any, title: str, *, mine: bool) -> None:
+    """Add one legend: over a figure of our own, in a panel of others' axes."""
+    handles, texts = axes[0, -1].get_legend_handles_labels()
+    order = sorted(range(len(texts)), key=lambda i: texts[i] != "prior")
+    options: dict[str, Any] = {
+        "handles": [handles[i] for i in order],
+        "labels": [texts[i] for i in order],
+        "title": title or None,
+        "frameon": False,
+    }
+    if mine:
+        axes[0, 0].figure.legend(loc="outside upper center", ncols=len(texts), **options)
+    else:
+        axes[0, -1].legend(
+            loc="best", fontsize="small", title_fontsize="small", handlelength=1.2, **options
+        )

@@ -14,7 +14,8 @@ from pyro_idvae.errors import ArgumentError
 
 Measurement = tuple[float, float]
 
-GUARANTEED = "guaranteed for z ~ N(0, I), x from the model and the exact posterior"
+GUARANTEED = "guaranteed for the model's prior, x from the model and the exact posterior"
+AT_MOST = "at most, with entries missing: nothing guaranteed from below"
 ESTIMATED = "estimated lower bound ± 2 standard errors: no guarantee"
 MEASURED = "measured ± 2 standard errors"
 HALF_WIDTH = 2.0
@@ -29,8 +30,9 @@ def plot_rate_window(
 ) -> Any:
     """Plot the window of nats that each certificate guarantees, and measurements in it.
 
-    A certificate is a bar from its least to its most nats. An estimate, which guarantees nothing,
-    is a mark at its lower end only, with 2 standard errors.
+    A certificate is a bar from its least to its most nats, hatched from 0 where entries are missing
+    and the upper limit stands alone. An estimate, which guarantees nothing, is a mark at its lower
+    end only, with 2 standard errors.
 
     Args:
         certificates: one :class:`~pyro_idvae.diagnostics.Certificate`, or several by name.
@@ -75,15 +77,17 @@ def plot_rate_window(
             )
         else:
             width = certificate.high - certificate.low
+            alone = certificate.low_per_coordinate is None
             ax.barh(
                 place,
                 width,
                 left=certificate.low,
                 height=0.5,
-                color="C0",
+                color="none" if alone else "C0",
                 edgecolor="C0",
                 alpha=0.35,
-                label=once(GUARANTEED),
+                hatch="//" if alone else None,
+                label=once(AT_MOST if alone else GUARANTEED),
             )
         if name in points:
             value, error = points[name]

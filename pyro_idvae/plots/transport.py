@@ -18,6 +18,7 @@ from torch import Tensor
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.transforms import BrenierInjection
+from pyro_idvae.transforms.bounds import weights_not_finite
 
 Array = np.ndarray[Any, Any]
 
@@ -62,7 +63,8 @@ def plot_transport(
         The array of four axes.
 
     Raises:
-        ArgumentError: for another kind of map, or arguments out of range.
+        ArgumentError: for another kind of map, one whose values on the grid are not finite, or
+            arguments out of range.
         ShapeError: if ``axes`` are not four.
 
     Example:
@@ -133,6 +135,14 @@ def _panels(injection: BrenierInjection, grid: Array, dims: tuple[int, ...]) -> 
     inner = injection.g1(z)
     middle = injection.beta(inner)
     stages = [_array(value) for value in (z, inner, middle, injection.g2(middle))]
+    if not all(np.isfinite(stage).all() for stage in stages):
+        broken = weights_not_finite(injection)
+        raise ArgumentError(
+            f"injection has weights {broken} that are not finite: restore those of before training "
+            "diverged, e.g. from a checkpoint"
+            if broken
+            else "injection overflows on the grid: take smaller limits, or double precision"
+        )
     panels = []
     for name, value in (("z", stages[0]), ("g₁(z)", stages[1])):
         names = [name if injection.latent_dim == 1 else f"{name}[{d}]" for d in dims]

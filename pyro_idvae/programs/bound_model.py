@@ -17,7 +17,7 @@ from pyro_idvae import _upstream
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import Arguments, row_count
 from pyro_idvae.programs.enumeration import EnumeratedModel, check_shared, split
-from pyro_idvae.programs.likelihood_call import LikelihoodCall, find_likelihood
+from pyro_idvae.programs.likelihood_call import LikelihoodCall, Recorder, find_likelihood
 from pyro_idvae.programs.parameters import claim_parameters
 from pyro_idvae.programs.plates import find_data_plate, subsampled_size
 from pyro_idvae.programs.run import Program, dry_run, evaluating, undisturbed
@@ -61,6 +61,7 @@ class BoundModel:
         data_dim: what to call the dimension of data points.
         parameters: the unconstrained parameters, by their names in Pyro's store.
         factorises: whether rows are known to be independent, by :func:`check_factorises`.
+        prior_links: which latents' priors depend on which others, once that was asked.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class BoundModel:
         taken = {*self.latents, *self.observed}
         self.data_dim = next(n for n in ("data", "row", "data_point") if n not in taken)
         self.factorises = False
+        self.prior_links: dict[str, frozenset[str]] | None = None
         self._depends: dict[str, bool] = {}
         if self.summed:
             nesting = max(
@@ -125,8 +127,11 @@ class BoundModel:
         """Return the model alone, its trace a draw from the prior."""
         alone = copy.copy(self)
         alone.guide, alone.guide_trace = None, None
-        with undisturbed(self.arguments):
+        recorder = Recorder()
+        recorder.likelihoods = list({id(c.likelihood): c.likelihood for c in self._calls}.values())
+        with undisturbed(self.arguments), recorder.listening():
             alone.trace, _ = dry_run(self.model, None, self.arguments)
+        alone._calls = recorder.calls
         return alone
 
     def running(self) -> AbstractContextManager[None]:
@@ -255,19 +260,35 @@ class BoundModel:
         trace = poutine.trace(self.model).get_trace(*args, **kwargs)
         return _values(trace, self.latents), trace
 
-    def draw_guide(self) -> tuple[Values, Tensor]:
-        """Draw the latents from the guide, with log q: per row if the guide factorises so."""
+    def draw_guide(self, arguments: Arguments | None = None) -> tuple[Values, Tensor]:
+        """Draw the latents from the guide, with log q: per row if the guide factorises so.
+
+        Args:
+            arguments: the data; those it is bound to if None.
+        """
         if self.guide is None:
             raise ArgumentError("guide=None: there is no guide to draw from")
-        args, kwargs = self.arguments
+        args, kwargs = arguments = self.arguments if arguments is None else arguments
         trace = poutine.trace(self.guide).get_trace(*args, **kwargs)
+        return _values(trace, self.latents), self._log_q(trace, row_count(arguments))
+
+    def guide_density(self, draw: Values) -> Tensor | None:
+        """Return log q of latents, as :meth:`draw_guide` does; None if the guide has helpers."""
+        if set(latent_sites(self.guide_trace)) != set(self.latents):
+            return None
+        args, kwargs = self.arguments
+        guide: Any = self.guide
+        conditioned = poutine.condition(guide, data=draw)
+        return self._log_q(poutine.trace(conditioned).get_trace(*args, **kwargs), self.rows)
+
+    def _log_q(self, trace: Any, rows: int) -> Tensor:
         trace.compute_log_prob()
-        sites = latent_sites(trace).values()
-        in_plate = [self.frame_dim(site) is not None for site in sites]
-        log_q = [self.per_row(site, self.rows) for site in sites]
-        if not all(in_plate):
+        own = latent_sites(self.guide_trace)
+        sites = [trace.nodes[name] for name in own]
+        log_q = [self.per_row(site, rows) for site in sites]
+        if any(self.frame_dim(site) is None for site in sites):
             log_q = [term.sum() for term in log_q]
-        return _values(trace, self.latents), torch.stack(log_q).sum(0)
+        return torch.stack(log_q).sum(0)
 
 
 def _frames(site: Any) -> Any:

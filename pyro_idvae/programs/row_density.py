@@ -75,12 +75,17 @@ class RowDensity:
         """Return the latents of the run that found the shapes."""
         return {name: self.trace.nodes[name]["value"] for name in self.transforms}
 
-    def flatten(self, draw: Values) -> Tensor:
-        """Return unconstrained latents of shape ``(rows, dim)``."""
-        parts = [
-            self.transforms[name].inv(draw[name]).movedim(place, 0).reshape(self.rows, -1)
-            for name, (_, place) in self.shapes.items()
-        ]
+    def flatten(self, draw: Values, lead: int = 0) -> Tensor:
+        """Return unconstrained latents of shape ``lead + (rows, dim)``.
+
+        Args:
+            draw: values of shape ``lead`` + the site's.
+            lead: how many dimensions these are.
+        """
+        parts = []
+        for name, (_, place) in self.shapes.items():
+            raw = self.transforms[name].inv(draw[name]).movedim(lead + place, lead)
+            parts.append(raw.reshape(*raw.shape[: lead + 1], -1))
         return torch.cat(parts, -1)
 
     def constrain(self, u: Tensor) -> tuple[Values, Tensor]:

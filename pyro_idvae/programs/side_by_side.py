@@ -82,6 +82,22 @@ def prior_draws(bound: BoundModel, count: int) -> PriorDraws:
     return PriorDraws(_joined(values), _joined(likelihood))
 
 
+@torch.no_grad()
+def guide_draws(bound: BoundModel, count: int) -> tuple[Values, Tensor]:
+    """Draw from a guide, side by side if it allows it.
+
+    Returns:
+        Latents of shape ``(draws,) + site shape``, and log q, of shape ``(draws, rows)`` or
+        ``(draws,)``.
+    """
+    with bound.running(), pyro.validation_enabled(False):
+        found = _guide_at_once(bound, count)
+        if found is None:
+            values, log_q = zip(*(bound.draw_guide() for _ in range(count)), strict=True)
+            found = stack(list(values)), torch.stack(log_q)
+    return found
+
+
 def _group_size(bound: BoundModel) -> int:
     """Return how many draws go into one run."""
     one = sum(t.numel() for t in [*tensors_of(bound.arguments), *bound.values().values()])
@@ -142,6 +158,34 @@ def _prior_at_once(bound: BoundModel, count: int) -> PriorDraws | None:
     if not bound.factorises and not _agrees(bound, draws, densities):
         return None
     return PriorDraws(draws, densities.likelihood)
+
+
+def _guide_at_once(bound: BoundModel, count: int) -> tuple[Values, Tensor] | None:
+    """Return draws of a guide on repeated rows; None where those are not the guide's own."""
+    if not _may_repeat(bound, count):
+        return None
+    group, values, parts = _group_size(bound), [], []
+    shapes = {name: value.shape for name, value in bound.values().items()}
+    for first in range(0, count, group):
+        times = min(group, count - first)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                wide, density = bound.draw_guide(repeat_rows(bound.arguments, times))
+                drawn = {name: _from_rows(bound, name, v, times) for name, v in wide.items()}
+        except (RuntimeError, ValueError, IndexError):
+            return None
+        rows = density.numel() == times * bound.rows
+        if not rows or any(value.shape[1:] != shapes[name] for name, value in drawn.items()):
+            return None
+        values.append(drawn)
+        parts.append(_by_draw(density, times))
+    draws, log_q = _joined(values), torch.cat(parts)
+    for index in sorted({0, count // 2, count - 1})[:NUM_CHECKED]:
+        alone = bound.guide_density(nth(draws, index))
+        if alone is None or alone.shape != log_q[index].shape or not is_same(alone, log_q[index]):
+            return None
+    return draws, log_q
 
 
 def _prior_run(bound: BoundModel, times: int) -> tuple[Values, Densities]:

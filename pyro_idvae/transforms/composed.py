@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_idvae._checks import check_last_dim, check_real
+from pyro_idvae._checks import check_last_dim
 from pyro_idvae.errors import ArgumentError, ShapeError
+from pyro_idvae.transforms.bounds import check_representable
 from pyro_idvae.transforms.brenier_map import Brenier, make_potential
 from pyro_idvae.transforms.injection import Injection, check_injective, log_volume
 from pyro_idvae.transforms.linear import InjectiveLinear
@@ -109,13 +110,15 @@ def brenier_injection(
         max_singular_value: ceiling of β; none by default.
         lipschitz_bounds: (L, M) of the whole injection instead of the four above. β is then an
             isometry and both maps have the window (√L, √M), so the bounds are these two numbers
-            before, during and after training.
+            before, during and after training. M (and 1/L) may be at most the square root of what
+            the default dtype holds, 1.8e19 for float32.
         **options: further arguments of :class:`Brenier`.
 
     Raises:
         NotInjectiveError: for K > D.
-        ArgumentError: for floors that are not positive, ceilings below floors, or
-            ``lipschitz_bounds`` given together with another floor or ceiling.
+        ArgumentError: for floors that are not positive, ceilings below floors,
+            ``lipschitz_bounds`` that are no pair or beyond floating point, or given together with
+            another floor or ceiling.
 
     Example:
         >>> from pyro_idvae.transforms import brenier_injection
@@ -137,8 +140,7 @@ def brenier_injection(
                 f"lipschitz_bounds={lipschitz_bounds!r} sets every floor and ceiling: leave out "
                 + " and ".join(given)
             )
-        low = check_real("lipschitz_bounds[0]", lipschitz_bounds[0], above=0)
-        high = check_real("lipschitz_bounds[1]", lipschitz_bounds[1], at_least=low)
+        low, high = check_representable("lipschitz_bounds", lipschitz_bounds)
         strong_convexity, smoothness = low**0.5, high**0.5
         min_singular_value = max_singular_value = 1.0
     floor = 1.0 if strong_convexity is None else strong_convexity

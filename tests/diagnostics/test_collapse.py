@@ -44,7 +44,7 @@ def without(data, *dropped):
     groups = {}
     for group, dataset in groups_of(data).items():
         groups[group] = {
-            name: Variable(v.values, tuple(d for d in v.dims if d not in ("chain", "draw")))
+            name: Variable(v.values, v.dims, ())
             for name, v in dataset.data_vars.items()
             if not {group, f"{group}/{name}"} & set(dropped)
         }
@@ -278,7 +278,7 @@ def test_printing(linear):
     assert repr(report) == text
     assert "ε = 0.1, one-sided limits at 90 %" in text
     assert "all latents: J = " in text
-    assert "Of 1 latents, 0 collapsed, 1 informative, 0 undecided." in text
+    assert "Of 1 latent, 0 collapsed, 1 informative, 0 undecided." in text
     assert "cannot exceed log N = 3.40" in text
     assert "<table" in report._repr_html_()
 
@@ -318,7 +318,7 @@ def test_bad_input_is_refused(linear):
         collapse_report(from_mcmc(posterior(sd=0.0), model, X))
     bad = posterior()
     bad["z"][0, 0, 0] = torch.nan
-    with pyro.validation_enabled(False), pytest.raises(DataError, match="not finite"):
+    with pyro.validation_enabled(False), pytest.raises(DataError, match="not all finite"):
         collapse_report(from_mcmc(bad, model, X))
 
     def guide(x):

@@ -59,7 +59,7 @@ def test_the_same_seed_finds_the_same_pair():
 
 def test_bad_arguments_are_named():
     f = brenier_injection(2, 4, hidden_dims=[8])
-    with pytest.raises(ArgumentError, match="likelihood is a BrenierInjection"):
+    with pytest.raises(ArgumentError, match="model is a BrenierInjection and x=None"):
         find_witness(f)
     with pytest.raises(ArgumentError, match="min_separation=3"):
         find_witness(InjectiveNormal(f), radius=1.0, min_separation=3.0)

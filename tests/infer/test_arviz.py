@@ -70,6 +70,9 @@ def test_groups_shapes_and_labels():
         "log_prior/latent": ("chain", "draw", "data", 1, 20, 3),
         "sample_stats/log_q": ("chain", "draw", "data", 1, 20, 3),
         "sample_stats/prior_score_latent": (*latent, 1, 20, 3, 2),
+        "sample_stats/limit_mean_latent": (*latent[2:], 3, 2),
+        "sample_stats/limit_variance_latent": (*latent[2:], 3, 2),
+        "sample_stats/limit_size_latent": (*latent[2:], 3, 2),
         "sample_stats_prior/log_likelihood_obs": ("chain", "draw", "data", 1, 30, 3),
         "observed_data/obs": ("data", "obs_dim_0", 3, 4),
         "posterior_predictive/obs": ("chain", "draw", "data", "obs_dim_0", 1, 20, 3, 4),
@@ -128,7 +131,7 @@ def nested_model(x):
 def test_global_latents_and_plates_elsewhere():
     data = groups_of(mcmc(global_model, X, num_samples=20, warmup_steps=20, progress=False))
     assert data["posterior"]["mean"].dims == ("chain", "draw")
-    assert data["log_prior"]["mean"].shape == (2, 20)
+    assert data["log_prior"]["mean"].shape == (4, 20)
     assert data["log_likelihood"]["x"].dims == ("chain", "draw", "data")
     x = torch.randn(3, 2)
     samples = {"z": torch.randn(1, 5, 3, 2)}
@@ -163,6 +166,8 @@ def test_mcmc_finds_the_closed_form(kernel):
     np.testing.assert_allclose(draws.var((0, 1)), 0.5, rtol=0.3)
     stats = data["sample_stats"]
     wanted = {"diverging", "energy", "acceptance_rate", "step_size", "prior_score_z"}
+    wanted |= {"chain_mass", "chain_mass_size"}
+    wanted |= {f"limit_{field}_z" for field in ("mean", "variance", "size")}
     assert set(stats.data_vars) == wanted
     assert stats["diverging"].dtype == bool
     assert not stats["diverging"].any()
@@ -287,7 +292,7 @@ def test_a_site_called_data_and_a_factor():
 
 def test_a_single_draw_is_enough():
     data = groups_of(mcmc(model, X, num_samples=1, warmup_steps=2, progress=False))
-    assert data["posterior"]["z"].shape == (2, 1, 3)
+    assert data["posterior"]["z"].shape == (4, 1, 3)
 
 
 def test_draws_are_made_in_evaluation_mode():

@@ -236,7 +236,7 @@ def test_nuts_begins_there_and_agrees():
     error = values.std((0, 1)) / 50**0.5
     assert (abs(values.mean((0, 1)) - loc.numpy()) < 4 * error).all()
     diagonal = mcmc(model, x, start=guide, num_samples=5, warmup_steps=5, progress=False)
-    assert groups_of(diagonal)["posterior"]["latent"].shape == (2, 5, 3, 2)
+    assert groups_of(diagonal)["posterior"]["latent"].shape == (4, 5, 3, 2)
 
 
 def test_models_without_a_closed_form_are_refused():

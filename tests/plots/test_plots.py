@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from pyro_idvae import IDVAE, FitResult, fit, from_guide, plot_losses, plot_prior_posterior
-from pyro_idvae.arviz_io import Variable, to_arviz
+from pyro_idvae.arviz_io import Variable, groups_of, to_arviz
 from pyro_idvae.errors import ArgumentError
+from pyro_idvae.plots.marginals import curve
 
 mpl.use("agg")
 
@@ -38,13 +39,34 @@ def test_prior_and_posterior_share_their_panels():
 def test_the_curve_is_the_draws_density():
     data = draws()
     axes = plot_prior_posterior(data)
-    from pyro_idvae.arviz_io import density, groups_of
-
     values = groups_of(data)["posterior"]["latent"].values[0, :, 2, 1]
     x, y = axes[2, 1].lines[0].get_data()
-    grid, height = density(values)
+    grid, height = curve(values)
     np.testing.assert_allclose(x, grid)
     np.testing.assert_allclose(y, height)
+    assert y[0] == y[-1] == 0
+
+
+def test_a_narrow_posterior_does_not_hide_its_prior():
+    rng = np.random.default_rng(0)
+    prior = Variable(rng.normal(size=(1, 300)), ())
+    narrow = Variable(1e-3 * rng.normal(size=(1, 300)), ())
+    ax = plot_prior_posterior(to_arviz({"posterior": {"m": narrow}, "prior": {"m": prior}}))[0, 0]
+    assert ax.get_title(loc="right").startswith("prior ×")
+    fill = ax.collections[0].get_paths()[0].vertices[:, 1]
+    assert fill.max() > 0.1 * ax.get_ylim()[1]
+    point = Variable(np.zeros((1, 300)), ())
+    ax = plot_prior_posterior(to_arviz({"posterior": {"m": point}, "prior": {"m": prior}}))[0, 0]
+    assert set(ax.lines[0].get_xdata()) == {0.0}
+
+
+def test_what_is_left_out_is_counted_and_draws_are_named():
+    axes = plot_prior_posterior(draws(), num_data=2, num_latents=1)
+    legend = axes[0, 0].figure.legends[0]
+    assert legend.get_title().get_text() == "2 of 5 data points shown\n1 of 2 latents shown"
+    assert [text.get_text() for text in legend.get_texts()] == ["prior", "guide"]
+    whole = plot_prior_posterior(draws(), num_data=5)[0, 0].figure.legends[0]
+    assert whole.get_title().get_text() == ""
 
 
 def test_labels_and_given_axes():
@@ -53,6 +75,9 @@ def test_labels_and_given_axes():
     axes = plot_prior_posterior(draws(coords=names), num_data=2, axes=mine)
     assert axes[1, 0].get_ylabel() == "two"
     assert axes[0, 0] is mine[0, 0]
+    # Legends of a figure are for figures of our own.
+    assert axes[0, 0].figure.legends == []
+    assert [text.get_text() for text in axes[0, 1].get_legend().get_texts()] == ["prior", "guide"]
 
 
 def test_global_latents_have_one_row():
@@ -90,4 +115,26 @@ def test_losses_are_drawn_as_elbos():
     assert "nats" in ax.get_ylabel()
     _, mine = plt.subplots()
     assert plot_losses({"a": result, "b": result}, ax=mine) is mine
-    assert len(mine.get_legend().get_texts()) == 5
+    texts = [text.get_text() for text in mine.get_legend().get_texts()]
+    assert texts == ["a", "b", "training", "validation", "best epoch, kept"]
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_legend_of_losses_is_off_lines_and_titles(count):
+    rng = np.random.default_rng(0)
+    fits = {
+        f"a model of some name {i}": FitResult(
+            losses=list(90 + rng.normal(size=30)),
+            validation_losses=list(90 + rng.normal(size=30)),
+            best_epoch=5,
+        )
+        for i in range(count)
+    }
+    ax = plot_losses(fits if count > 1 else fits.popitem()[1])
+    ax.set_title("a title")
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    assert not box.overlaps(ax.get_window_extent())
+    assert not box.overlaps(ax.title.get_window_extent())
+    assert box.x1 <= ax.figure.bbox.x1
+    assert ax.get_window_extent().width > 0.4 * ax.figure.bbox.width

@@ -2,6 +2,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 from pyro_idvae import IDVAE, certify, plot_rate_window
 from pyro_idvae.errors import ArgumentError
@@ -53,6 +54,18 @@ def test_an_estimate_has_a_lower_mark_and_no_window():
     assert ax.containers[0][0].get_xdata()[0] == found.low
     assert texts(ax) == ["estimated lower bound ± 2 standard errors: no guarantee"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["bernoulli"]
+
+
+def test_an_upper_limit_alone_is_an_empty_bar():
+    vae = IDVAE(6, 2, "normal", rate_window=(1.0, 5.0))
+    mask = torch.ones(3, 6, dtype=torch.bool)
+    mask[:, 0] = False
+    ax = plot_rate_window(certify(vae.model, (torch.zeros(3, 6), None, mask)))
+    (bar,) = ax.patches
+    assert (bar.get_x(), bar.get_width()) == pytest.approx((0, 5), rel=1e-5)
+    assert bar.get_facecolor()[3] == 0
+    assert bar.get_hatch() is not None
+    assert texts(ax)[0].startswith("at most")
 
 
 def test_one_certificate_takes_a_bare_pair_and_given_axes():

@@ -99,3 +99,17 @@ def test_what_cannot_be_drawn_is_refused():
     ):
         with pytest.raises(error, match=message):
             plot_transport(f, **options)
+
+
+def test_weights_that_are_not_finite_are_named():
+    f = brenier_injection(3, 4, hidden_dims=[8])
+    with torch.no_grad():
+        f.g1.potential.weight[0] = 1e30
+    with pytest.raises(ArgumentError, match="overflows on the grid"):
+        plot_transport(f, limits=(-1e30, 1e30))
+    with torch.no_grad():
+        f.g1.potential.weight[0] = torch.nan
+    with pytest.raises(
+        ArgumentError, match=r"weights \['g1.potential.weight'\] that are not finite"
+    ):
+        plot_transport(f)

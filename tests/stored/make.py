@@ -54,7 +54,7 @@ def main():
             "verdict": report.verdict,
             "verdicts": report.table["verdict"].tolist(),
             "labels": report.table.index.tolist(),
-            "figures": report.table.drop(columns="verdict").astype(float).values.tolist(),
+            "figures": report.table.select_dtypes("number").astype(float).values.tolist(),
             "points": report.per_point["kl"].values.tolist(),
         }
     (HERE / "said.json").write_text(json.dumps(said, indent=1) + "\n")

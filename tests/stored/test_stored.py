@@ -36,12 +36,20 @@ def test_a_report_says_the_same(name):
     assert report.verdict == said["verdict"]
     assert report.table["verdict"].tolist() == said["verdicts"]
     assert report.table.index.tolist() == said["labels"] == ["z[0]", "z[1]"]
-    figures = report.table.drop(columns="verdict").astype(float).values
+    figures = report.table.select_dtypes("number").astype(float).values
     np.testing.assert_allclose(figures, said["figures"], rtol=RTOL, atol=1e-9)
     np.testing.assert_allclose(report.per_point["kl"], said["points"], rtol=RTOL, atol=1e-9)
     assert "first" in report.per_point["data"].values.tolist()
     labels = [text.get_text() for text in plot_collapse(report).get_yticklabels()]
     assert labels[1:] == said["labels"]
+
+
+def test_draws_of_an_older_version_fall_back_on_all_latents_together():
+    """Without limits of their own: what is not informative is undecided, not collapsed."""
+    report = collapse_report(stored("older"))
+    assert report.table["verdict"].tolist() == ["informative", "undecided"]
+    assert set(report.table["limit_by"]) == {"J of all"}
+    assert "the limit is" in report.table["why"].iloc[1]
 
 
 def test_a_comparison_says_the_same():

@@ -15,7 +15,6 @@ from pyro_idvae.programs.arguments import repeat_rows
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.row_density import RowDensity
 from pyro_idvae.programs.run import silent
-from pyro_idvae.programs.side_by_side import count_of, nth
 
 
 class FreeNormal:
@@ -71,8 +70,7 @@ class FreeNormal:
     def _start(self, draws: Values) -> tuple[Tensor, Tensor]:
         start = closed_form_start(self.bound)
         if start is None:
-            each = flat(draws)
-            u = torch.stack([self.whole.flatten(nth(each, i)) for i in range(count_of(each))])
+            u = self.whole.flatten(flat(draws), 1)
             centred = u - u.mean(0)
             covariance = torch.einsum("sni,snj->nij", centred, centred) / len(u)
             ridge = 1e-4 * covariance.diagonal(dim1=-2, dim2=-1) + torch.finfo(u.dtype).eps
@@ -97,6 +95,14 @@ class FreeNormal:
         of_factor = of_factor + torch.diag_embed(1 / self.factor.diagonal(dim1=-2, dim2=-1))
         kept = of_factor.tril() if self.full else of_factor * torch.eye(dim).to(of_factor)
         return gradient.mean(0), kept
+
+    @torch.no_grad()
+    def log_prob(self, draws: Values) -> Tensor:
+        """Return log q of draws with one leading dimension, of shape ``(draws, rows)``."""
+        u = self.whole.flatten(draws, 1)
+        normal = torch.distributions.MultivariateNormal(self.loc, scale_tril=self.factor)
+        log_q: Tensor = normal.log_prob(u) - self.whole.constrain(u)[1]
+        return log_q
 
     def sample(self, num_samples: int) -> tuple[Values, Tensor]:
         """Return draws of shape ``(1, num_samples) + site shape``, and log q of each row."""

@@ -9,26 +9,39 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyro
-import pyro.distributions as dist
 from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_real
-from pyro_idvae.diagnostics.autopsy.conditional import conditional_divergences
-from pyro_idvae.diagnostics.autopsy.free import FreeNormal
-from pyro_idvae.diagnostics.autopsy.kept import information_kept
+from pyro_idvae.diagnostics.autopsy.examine import (
+    Exact,
+    exact_posterior,
+    free_q,
+    guide_draws,
+    kept_by_guide,
+    known_jointly,
+)
+from pyro_idvae.diagnostics.autopsy.kept import Kept
 from pyro_idvae.diagnostics.autopsy.retrain import guide_parameters, reset, restored, teach
-from pyro_idvae.diagnostics.autopsy.verdict import judge_latents
+from pyro_idvae.diagnostics.autopsy.verdict import (
+    AMORTISATION,
+    OPTIMISATION,
+    Findings,
+    judge_latents,
+)
 from pyro_idvae.diagnostics.collapse import CollapseReport, report_on
 from pyro_idvae.diagnostics.latents import Latents
-from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.draws import draw_guide, evaluated
+from pyro_idvae.distributions import InjectiveLikelihood
+from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.infer.mcmc import Sampling
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.plates import check_amortised
 from pyro_idvae.programs.run import Program
-from pyro_idvae.programs.sites import latent_sites, unwrap_masks
+
+ATTEMPTS = 2
+"""Lessons of the encoder: from where it is, then from a fresh start, as it may be where no gradient
+is left."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,10 +52,11 @@ class Autopsy:
         table: one row for each latent dimension: ``verdict``; ``exact``, the mean KL of the exact
             posterior to the prior, with ``exact_lower`` and ``exact_upper``; what is kept of it by
             the ``guide``, a freely optimised q (``free``) and the guide taught from exact draws
-            (``retrained``); ``evidence`` in words.
+            (``retrained``); with reference rows, ``exact_reference`` and ``guide_reference`` there;
+            ``evidence`` in words.
         exact: the collapse report of the exact posterior.
         guide: the collapse report of the guide.
-        family: the family of the free q.
+        family: the family of the free q; empty without one.
         notes: what was left out, and why.
     """
 
@@ -59,12 +73,13 @@ class Autopsy:
 
     def __str__(self) -> str:
         lines = [
-            f"autopsy, in nats: what the exact posterior has, and what is kept of it (free q: "
-            f"{self.family})"
+            "autopsy, in nats: what the exact posterior has, and what is kept of it "
+            f"(free q: {self.family or 'none'})"
         ]
         for name, row in self.table.iterrows():
             lines.append(f"  {name}: {row['verdict']}: {row['evidence']}")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        notes = [*self.exact.chains.lines(), *self.notes]
+        return "\n".join([*lines, *(f"  note: {note}" for note in notes)])
 
     __repr__ = __str__
 
@@ -74,6 +89,7 @@ def autopsy(
     guide: Program,
     data: Any,
     *,
+    reference: Any = None,
     epsilon: float = 0.05,
     confidence: float = 0.95,
     share: float = 0.5,
@@ -90,15 +106,20 @@ def autopsy(
     of the guide's family, optimised freely for each data point; the guide's own encoder, taught
     from the exact posterior's draws; the guide as it is. A latent's verdict is
 
-    - *model*: the exact posterior is the prior, by the equivalence test of
-      :func:`collapse_report`, alone and with the other latents known. The likelihood does not
-      depend on the latent: no guide, no training can change that. Only another model can.
+    - *model*: the exact posterior is the prior, by the limit of :func:`collapse_report`, with the
+      other latents known. The likelihood does not depend on the latent, or by less than ε: no
+      guide, no training can change that. Only another model can.
     - *joint*: alone it is the prior, with the other latents known it is not, as for two latents of
       which the data show the sum.
-    - *family*: the exact posterior is informative, the free q keeps less than ``share`` of it.
+    - *family*: the exact posterior is informative, the free q keeps less than ``share`` of it, and
+      the taught encoder does not keep as much either, of each latent and of all together.
     - *amortisation*: the free q keeps it, the encoder does not even when taught.
+    - *generalisation*: the guide keeps it on the reference rows, on ``data`` it does not.
     - *optimisation*: the taught encoder keeps it (or, for a guide without one, the free q).
-    - *healthy*: the guide keeps it. *undecided*: the exact posterior's KL is.
+    - *healthy*: the guide keeps it.
+    - *unknown*: the guide loses it, and its family cannot be freed, as that of sites which depend
+      on one another.
+    - *undecided*: the exact posterior is, and why is said.
 
     What a q keeps of the exact posterior's information about :math:`z_k` is
 
@@ -106,8 +127,11 @@ def autopsy(
         = \mathrm{KL}(p(z_k|x)\,\|\,p(z_k)) - \mathrm{KL}(p(z_k|x)\,\|\,q(z_k|x)),
 
     averaged over data points: 0 for a guide that is the prior, all of it for the exact posterior,
-    and less for one that is confident and wrong. Marginals of q count as Normal on the scale on
-    which the prior is.
+    and less for one that is confident and wrong. Verdicts count at least 0 in each row, and the
+    evidence says in how many q is worse than the prior. Marginals of q are its own where they have
+    a closed form (Normals, mixtures, independent coordinates); else they are fitted to its draws as
+    a collapse report does. The free q has the arguments of the site's distribution, or of its base,
+    free for each data point, and transforms that are trained for all of them.
 
     Parameters are put back as they were, whatever happens.
 
@@ -115,6 +139,8 @@ def autopsy(
         model: the model, any callable.
         guide: its guide, any callable.
         data: a Tensor, or a tuple or dict of the model's arguments; some hundred rows will do.
+        reference: rows that the guide was trained on, if those of ``data`` were held out; some
+            hundred. The encoder is taught on them, and read on ``data``.
         epsilon: nats below which a divergence counts as none.
         confidence: of each one-sided limit.
         share: a q that keeps less than this share of the exact information has lost it.
@@ -150,58 +176,85 @@ def autopsy(
     """
     check_real("share", share, above=0.0, below=1.0)
     check_count("num_steps", num_steps)
-    options = _sampling_options(mcmc_options or {})
+    options = {
+        "num_samples": num_samples,
+        "num_chains": num_chains,
+        "seed": seed,
+        "progress": progress,
+        **_sampling_options(mcmc_options or {}),
+    }
     limits: dict[str, Any] = {"epsilon": epsilon, "confidence": confidence}
-    notes: list[str] = []
+    total = num_samples * num_chains
     names = set(pyro.get_param_store().keys())
     bound = BoundModel(model, guide, as_arguments(data))
     with restored(bound, names):
-        alone = bound.without_guide()
-        try:
-            check_factorises(alone)
-        except ArgumentError as error:
-            notes.append(f"one chain state for all rows: {error}")
-        bound.factorises = alone.factorises
-        sampling = Sampling(
-            **{
-                "kernel": "vectorized" if alone.factorises else "nuts",
-                "num_samples": num_samples,
-                "num_chains": num_chains,
-                "seed": seed,
-                "progress": progress,
-                **options,
-            }
-        )
-        draws = sampling.run(alone)
-        exact = Latents.of_draws(alone, draws.with_prior(alone, draws.shape[1]))
-        total = num_samples * num_chains
-        own = Latents.of_draws(bound, draw_guide(bound, total).with_prior(alone, total))
-        exact_report, guide_report = report_on(exact, **limits), report_on(own, **limits)
-        kept = {"guide": information_kept(exact, own)}
-        full = _is_full(bound)
-        if alone.factorises:
-            free = FreeNormal(alone, draws.values, full=full, num_steps=num_steps)
-            values, log_q = free.sample(total)
-            q = evaluated(alone, values, {"log_q": log_q}, independent=True, method="svi")
-            kept["free"] = information_kept(exact, Latents.of_draws(alone, q))
-        else:
-            notes.append("no free q: rows that share latents have no q of their own")
-        conditional = conditional_divergences(alone, draws.values)
+        notes: list[str] = []
+        alone, exact = _exact(bound, options, limits, notes)
+        own = Latents.of_draws(bound, guide_draws(bound, alone, total))
+        kept = {"guide": kept_by_guide(bound, alone, exact, total, own)}
+        free = free_q(bound, alone, exact, num_steps=num_steps, number=total)
+        if free.kept is not None:
+            kept["free"] = free.kept
+        notes += [note for note in (free.note, free.reason and f"no free q: {free.reason}") if note]
+        there: tuple[BoundModel, BoundModel, Exact] | None = None
+        reference_kept: dict[str, Kept] = {}
+        if reference is not None:
+            taught = BoundModel(model, guide, as_arguments(reference))
+            there = (taught, *_exact(taught, options, limits, []))
+            reference_kept["guide"] = kept_by_guide(*there, total)
         parameters, reason = _teachable(bound)
         notes += [reason] if reason else []
-        # From where the encoder is, then from a fresh start: it may be where no gradient is left.
-        for attempt in range(2 if parameters else 0):
-            if attempt == 1 and not reset(guide, parameters):
+        source, _, lessons = (bound, alone, exact) if there is None else there
+        for attempt in range(ATTEMPTS if parameters else 0):
+            if attempt and not reset(guide, parameters):
                 break
-            teach(guide, parameters, bound.arguments, draws.values, num_steps=num_steps)
-            again = Latents.of_draws(bound, draw_guide(bound, total))
-            found = information_kept(exact, again)
-            kept["retrained"] = np.fmax(kept.get("retrained", found), found)
-            if (kept["retrained"] >= share * exact_report.table["kl"]).all():
+            teach(guide, parameters, source.arguments, lessons.values, num_steps=num_steps)
+            again = kept_by_guide(bound, alone, exact, total)
+            kept["retrained"] = again.or_better(kept.get("retrained", again))
+            if there is not None:
+                again = kept_by_guide(*there, total)
+                reference_kept["retrained"] = again.or_better(
+                    reference_kept.get("retrained", again)
+                )
+            if (kept["retrained"].floored >= share * exact.report.table["kl"]).all():
                 break
-    table = judge_latents(exact_report, kept, conditional, share=share)
-    family = f"{'full-covariance' if full else 'factorised'} Normal for each data point"
-    return Autopsy(table, exact_report, guide_report, family, tuple(notes))
+        jointly = [known_jointly(alone, exact), *(part.joint for part in kept.values())]
+        findings = Findings(
+            exact=exact.report,
+            kept=kept,
+            joint=float(np.fmax.reduce(jointly)),
+            reference=None if there is None else (there[2].report, reference_kept),
+            injective=_is_injective(alone),
+            no_free=free.reason,
+        )
+    table = judge_latents(findings, share)
+    if reference is None and table["verdict"].isin([AMORTISATION, OPTIMISATION]).any():
+        notes.append(
+            "what is taught and what is freed was fitted to these very rows: if the guide was "
+            "trained on others, pass some of those as reference="
+        )
+    return Autopsy(table, exact.report, report_on(own, **limits), free.family, tuple(notes))
+
+
+def _exact(
+    bound: BoundModel, options: dict[str, Any], limits: dict[str, Any], notes: list[str]
+) -> tuple[BoundModel, Exact]:
+    """Return the model without its guide, and its exact posterior."""
+    alone = bound.without_guide()
+    try:
+        check_factorises(alone)
+    except ArgumentError as error:
+        notes.append(f"one chain state for all rows: {error}")
+    bound.factorises = alone.factorises
+    kernel = "vectorized" if alone.factorises else "nuts"
+    return alone, exact_posterior(alone, Sampling(**{"kernel": kernel, **options}), **limits)
+
+
+def _is_injective(alone: BoundModel) -> bool:
+    try:
+        return isinstance(alone.likelihood_call().likelihood, InjectiveLikelihood)
+    except NoCertificateError:
+        return False
 
 
 def _sampling_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -210,14 +263,6 @@ def _sampling_options(options: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise ArgumentError(f"mcmc_options has {unknown}: expected some of {sorted(known)}")
     return options
-
-
-def _is_full(bound: BoundModel) -> bool:
-    """Tell whether the guide has a covariance between the latents of one row."""
-    return any(
-        isinstance(unwrap_masks(site["fn"]), dist.MultivariateNormal)
-        for site in latent_sites(bound.guide_trace).values()
-    )
 
 
 def _teachable(bound: BoundModel) -> tuple[list[Tensor], str]:

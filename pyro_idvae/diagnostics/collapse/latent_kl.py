@@ -35,7 +35,9 @@ def prior_of(latent: Latent) -> Array:
     return latent.prior
 
 
-def latent_kl(latent: Latent, *, independent: bool) -> tuple[KLEstimate, Array]:
+def latent_kl(
+    latent: Latent, *, independent: bool, worth: Array | float = math.inf
+) -> tuple[KLEstimate, Array]:
     """Return KL to the prior, of shape (N, K), and that of the aggregate, of shape (K,).
 
     Whole numbers are labels, whose prior is the frequencies of its draws. For others the sampler's
@@ -44,16 +46,18 @@ def latent_kl(latent: Latent, *, independent: bool) -> tuple[KLEstimate, Array]:
     Args:
         latent: the site.
         independent: whether posterior draws are independent.
+        worth: independent draws that each row is worth at most, of shape ``(N,)``.
     """
+    most = np.asarray(worth, dtype=float)[..., None]
     values, prior = latent.values, prior_of(latent)
     reference = float(prior.shape[0] * prior.shape[1])
     if _whole(values) and _whole(prior):
-        return _of_labels(values.astype(int), prior.astype(int), reference, independent)
+        return _of_labels(values.astype(int), prior.astype(int), reference, independent, most)
     if latent.normal_scores is not None:
         scores, reference = latent.normal_scores, math.inf
     else:
         scores = normal_scores(values, prior)
-    kl = kl_to_normal(scores, reference_size=reference, independent=independent)
+    kl = kl_to_normal(scores, reference_size=reference, independent=independent, worth=most)
     return kl, _aggregate(scores, kl)
 
 
@@ -72,7 +76,7 @@ def _whole(values: Array) -> bool:
 
 
 def _of_labels(
-    values: Array, prior: Array, reference: float, independent: bool
+    values: Array, prior: Array, reference: float, independent: bool, worth: Array
 ) -> tuple[KLEstimate, Array]:
     """Return KL of integer draws to the frequencies of prior draws, and that of the aggregate."""
     low = min(values.min(), prior.min())
@@ -81,7 +85,7 @@ def _of_labels(
     counts = np.stack([(prior - low == c).sum((0, 1)) for c in range(categories)], axis=-1)
     # Half a draw more of each, as a category the prior never drew is not an impossible one.
     pi = (counts + 0.5) / (reference + categories / 2)
-    kl = kl_from_labels(draws, pi, reference_size=reference, independent=independent)
+    kl = kl_from_labels(draws, pi, reference_size=reference, independent=independent, worth=worth)
     shares = np.stack([(draws == c).mean((0, 1)) for c in range(categories)], axis=-1)
     pooled = discrete_information(np.moveaxis(shares, 0, 1), pi.mean(0)).aggregate_kl
     return kl, np.maximum(pooled - kl.bias.mean(0) / kl.raw.shape[0], 0.0)

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,28 +11,25 @@ import pandas as pd
 import xarray as xr
 
 from pyro_idvae._checks import check_real
-from pyro_idvae.diagnostics.collapse.latent_kl import latent_kl, prior_of
-from pyro_idvae.diagnostics.collapse.table import (
+from pyro_idvae.diagnostics.collapse.measures import Measured, measure
+from pyro_idvae.diagnostics.collapse.pairs import dependence, strong_pairs
+from pyro_idvae.diagnostics.collapse.table import ChainAgreement, CollapseReport
+from pyro_idvae.diagnostics.collapse.vector import VectorDivergence, vector_divergence
+from pyro_idvae.diagnostics.collapse.verdicts import (
     COLLAPSED,
     INFORMATIVE,
-    RHAT_LIMIT,
+    JOINT,
     UNDECIDED,
-    CollapseReport,
+    Level,
+    add_limits,
     judge,
+    judge_directions,
+    judge_vector,
 )
-from pyro_idvae.diagnostics.collapse.vector import VectorDivergence, vector_divergence
-from pyro_idvae.diagnostics.estimators import (
-    LEAST_DRAWS,
-    LEAST_PER_CHAIN,
-    KLEstimate,
-    effective_sample_size,
-    holm,
-    split_rhat,
-)
-from pyro_idvae.diagnostics.latents import Latent, Latents
-from pyro_idvae.errors import ArgumentError, DataError
-
-Array = np.ndarray[Any, Any]
+from pyro_idvae.diagnostics.estimators import LEAST_DRAWS, LEAST_PER_CHAIN, holm
+from pyro_idvae.diagnostics.latents import Latents
+from pyro_idvae.diagnostics.mixing import Mixed, mixed
+from pyro_idvae.errors import ArgumentError
 
 NEEDED = ("posterior", "prior", "log_likelihood", "sample_stats_prior")
 
@@ -58,11 +53,23 @@ def collapse_report(
     draws are never pooled over data points, as a correct model has E_x p(z|x) = p(z) however much
     it has learned. The estimand is the mean over the given data points.
 
-    A row is *collapsed* if the upper limit lies below ε (an equivalence test: failing to find a
-    difference proves nothing); else *informative* if KL = 0 is rejected (for dimensions after
-    Holm's correction); else *undecided*. A tiny KL may be both significant and below ε: it is
-    collapsed. Each limit is one-sided at the confidence; autocorrelation counts through effective
-    sample sizes.
+    A latent is *collapsed* if an upper limit lies below ε that is a limit: of
+
+    .. math:: \mathbb E_{p(z_{-k}|x)}\bigl[\mathrm{KL}(p(z_k|z_{-k},x)\,\|\,p(z_k))
+        + \mathrm{KL}(p(z_k)\,\|\,p(z_k|z_{-k},x))\bigr]
+
+    which the sampler stores with its draws, or of all latents together, which bounds every
+    marginal. This is an equivalence test: failing to find a difference proves nothing. ``kl`` is
+    fitted to the draws, and what it does not see, such as a narrow spike, has no place in its own
+    upper limit. A latent that is not collapsed is *joint* if its fit is below ε and its draws
+    depend on others: the data say something of it only together with those. It is *informative* if
+    KL = 0 is rejected (after Holm's correction), with 100 effective draws or more and an R-hat of
+    1.05 or less; else *undecided*, and the column ``why`` says so. Each limit is one-sided at the
+    confidence; autocorrelation counts through effective sample sizes.
+
+    Chains of a row that disagree count by the masses of their modes, where the sampler has stored
+    them; other such rows are left out of all means. Above 5 % of them everything is undecided, as
+    what is left would be a selection.
 
     Args:
         data: ArviZ data of :func:`from_guide`, :func:`from_mcmc` or :func:`mcmc`.
@@ -121,41 +128,42 @@ def report_on(
             f"data has {chains} chains of {each} posterior draws: expected at least {LEAST_DRAWS} "
             f"draws, {LEAST_PER_CHAIN} in each chain"
         )
-    joint = vector_divergence(latents)
-    measured = [_measure(latents.sites[name], latents.independent) for name in names]
-    rhat = np.concatenate([found.rhat.ravel() for found in measured])
-    table = pd.concat([found.rows(confidence) for found in measured])
+    level = Level(epsilon, confidence)
+    found = mixed(latents)
+    joint = vector_divergence(found.latents, found.worth)
+    measured = [
+        measure(found.latents.sites[name], independent=latents.independent, worth=found.worth)
+        for name in names
+    ]
+    table = pd.concat([part.rows(epsilon, confidence) for part in measured])
     table["p_value"] = holm(table["p_value"])
-    limits = {"epsilon": epsilon, "confidence": confidence}
-    table.insert(4, "verdict", judge(table["kl_upper"], table["p_value"], **limits))
-    vector = _vector(joint, **limits)
-    local = any(found.latent.local for found in measured)
+    vector = _vector(joint, found, level)
+    add_limits(table, found.latents, vector, level)
+    depends = dependence(found.latents, names, float(table["ess"].median()))
+    judge(table, found, depends.whole, vector, level)
+    if vector["verdict"] == UNDECIDED and table["verdict"].isin([INFORMATIVE, JOINT]).any():
+        # What a latent is known to carry, all of them together carry.
+        vector["verdict"], vector["why"] = INFORMATIVE, ""
+    dead = table.index[table["verdict"] == COLLAPSED].tolist()
+    local = any(part.latent.local for part in measured)
     return CollapseReport(
         table=table,
         vector=vector,
-        per_point=_per_point(joint, measured, latents),
-        verdict=_overall(vector["verdict"], table["verdict"]),
+        directions=judge_directions(found.latents.directions, dead, level),
+        pairs=strong_pairs(depends),
+        per_point=per_point(joint, measured, found.latents),
+        verdict=str(vector["verdict"]),
         epsilon=epsilon,
         confidence=confidence,
         method="posterior" if latents.method is None else latents.method,
-        worst_rhat=float(np.nanmax(rhat)) if rhat.size else math.nan,
-        share_rhat=float((rhat > RHAT_LIMIT).mean()) if rhat.size else 0.0,
+        chains=ChainAgreement.of(found, len(latents.points)),
         num_points=int(table["data_points"].max()) if local else 0,
         independent=latents.independent,
     )
 
 
-def _overall(vector: str, verdicts: pd.Series) -> str:
-    if vector == COLLAPSED:
-        # No marginal's divergence is above the vector's: one of them is wrong.
-        return UNDECIDED if INFORMATIVE in set(verdicts) else COLLAPSED
-    return INFORMATIVE if INFORMATIVE in {vector, *verdicts} else vector
-
-
-def _vector(joint: VectorDivergence, *, epsilon: float, confidence: float) -> pd.Series:
-    lower, upper = joint.limits(confidence)
-    # The lower limit is above 0 exactly where the test of 0 rejects.
-    verdict = judge(upper, 0.0 if lower > 0 else 1.0, epsilon=epsilon, confidence=confidence)
+def _vector(joint: VectorDivergence, found: Mixed, level: Level) -> pd.Series:
+    verdict, why, lower, upper = judge_vector(joint, found, level)
     return pd.Series(
         {
             "quantity": joint.quantity,
@@ -164,79 +172,18 @@ def _vector(joint: VectorDivergence, *, epsilon: float, confidence: float) -> pd
             "lower": lower,
             "upper": upper,
             "variation": joint.variation,
+            "heavy_tails": joint.heavy,
             "per_point": joint.per_point,
-            "verdict": str(verdict),
+            "verdict": verdict,
+            "why": why,
         },
         name="all latents",
     )
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """The figures of one site, arrays of shape (N, K) or (K,); N = 1 for a global one."""
-
-    latent: Latent
-    kl: KLEstimate
-    active_variance: Array
-    contraction: Array
-    mutual_information: Array
-    aggregate_kl: Array
-    ess: Array
-    rhat: Array
-
-    def rows(self, confidence: float) -> pd.DataFrame:
-        mean = self.kl.mean(0)
-        return pd.DataFrame(
-            {
-                "kl": mean.estimate,
-                "kl_lower": mean.lower(confidence),
-                "kl_upper": mean.upper(confidence),
-                "p_value": mean.p_value(),
-                "active_variance": self.active_variance,
-                "contraction": self.contraction,
-                "mutual_information": self.mutual_information,
-                "aggregate_kl": self.aggregate_kl,
-                "ess": np.median(self.ess, axis=0),
-                "data_points": self.kl.raw.shape[0],
-            },
-            index=list(self.latent.labels),
-        )
-
-
-def _measure(latent: Latent, independent: bool) -> _Measured:
-    """Return the figures of a site."""
-    values, prior = latent.values, prior_of(latent)
-    if not np.isfinite(values).all() or not np.isfinite(prior).all():
-        raise DataError(f"draws of {latent.name!r} are not all finite: look at the sampler")
-    try:
-        kl, aggregate = latent_kl(latent, independent=independent)
-    except (ArgumentError, DataError) as error:
-        raise type(error)(f"latent {latent.name!r}: {error}") from error
-    values, prior = values.astype(float), prior.astype(float)
-    count = values.shape[2]
-    size = float(values.shape[0] * values.shape[1])
-    ess = np.full(kl.raw.shape, size) if independent else effective_sample_size(values)
-    variance, prior_variance = values.var((0, 1)).mean(0), prior.var((0, 1)).mean(0)
-    nothing = np.full(kl.raw.shape[1], math.nan)
-    known = latent.local and count > 1
-    information = np.clip(kl.mean(0).estimate - aggregate, 0.0, math.log(count))
-    noise = (values.var((0, 1)) / ess).mean(0)
-    spread = values.mean((0, 1)).var(0, ddof=1) if known else nothing
-    with np.errstate(divide="ignore", invalid="ignore"):
-        contraction = np.where(prior_variance > 0, 1.0 - variance / prior_variance, math.nan)
-    return _Measured(
-        latent=latent,
-        kl=kl,
-        active_variance=np.maximum(spread - noise, 0.0),
-        contraction=contraction,
-        mutual_information=information if known else nothing,
-        aggregate_kl=aggregate if known else nothing,
-        ess=ess,
-        rhat=np.empty(0) if independent else split_rhat(values),
-    )
-
-
-def _per_point(joint: VectorDivergence, measured: list[_Measured], latents: Latents) -> xr.Dataset:
+def per_point(
+    joint: VectorDivergence, measured: Sequence[Measured], latents: Latents
+) -> xr.Dataset:
     """Return what belongs to single data points."""
     arrays: dict[str, Any] = {}
     local = [found for found in measured if found.latent.local]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from pyro_idvae.arviz_io import pareto_k
 from pyro_idvae.diagnostics.estimators import LEAST_DRAWS, effective_sample_size
 from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.errors import ArgumentError, DataError
@@ -19,6 +21,12 @@ Array = np.ndarray[Any, Any]
 ROUNDINGS = 4.0
 """The rounding noise of a sum of log densities is taken to be at least this many units in the last
 place."""
+
+HEAVY, ONE_DRAW = 0.5, 0.05
+"""A mean whose draws have a larger tail index, and of which one draw makes a larger share, is known
+less well than its standard error says."""
+TAILS = 200
+"""Rows whose tails are looked at."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,9 @@ class VectorDivergence:
         estimate: unbiased; it may lie below 0 by chance.
         standard_error: of ``estimate``, at least rounding error.
         degrees: degrees of freedom of its t limits.
+        size: effective draws of the posterior behind it.
+        heavy: share of rows whose log p(x|z) has so heavy a tail under the prior that the limits
+            are too narrow. 0 for a guide.
         points: the divergence of each data point, of shape ``(N,)``, or ``(1,)`` of all together.
         points_error: their standard errors.
         variation: standard deviation of log p(x|z) over the prior, averaged over data points.
@@ -42,6 +53,8 @@ class VectorDivergence:
     estimate: float
     standard_error: float
     degrees: float
+    size: float
+    heavy: float
     points: Array
     points_error: Array
     variation: float
@@ -55,7 +68,7 @@ class VectorDivergence:
         return max(self.estimate - margin, 0.0), max(self.estimate + margin, 0.0)
 
 
-def vector_divergence(latents: Latents) -> VectorDivergence:
+def vector_divergence(latents: Latents, worth: Array | float = math.inf) -> VectorDivergence:
     r"""Return the divergence of all latents together from their prior.
 
     For exact draws, with no normaliser to know,
@@ -68,6 +81,7 @@ def vector_divergence(latents: Latents) -> VectorDivergence:
 
     Args:
         latents: draws with their log densities; independent ones are a guide's.
+        worth: independent draws that each row is worth at most.
 
     Raises:
         ArgumentError: if log densities are missing, or prior draws are fewer than 20.
@@ -93,7 +107,8 @@ def vector_divergence(latents: Latents) -> VectorDivergence:
     if not latents.independent:
         draws = _summed(likelihood, local, "log_likelihood")
         floor = _rounding(likelihood, draws)
-        return _contrast("J", draws, base, floor=floor, spread=spread, local=local)
+        most = worth if local else math.inf
+        return _contrast("J", draws, base, floor=floor, spread=spread, local=local, worth=most)
     log_q, prior = [_log_q(latents)], list(latents.log_prior.values())
     if not prior:
         raise ArgumentError("data has no group log_prior: KL(q‖p) needs it; use from_guide")
@@ -128,6 +143,7 @@ def _contrast(
     floor: Array,
     spread: Array,
     local: bool,
+    worth: Array | float = math.inf,
 ) -> VectorDivergence:
     """Return E draws − E base, point by point and for the mean over points."""
     size = draws.shape[0] * draws.shape[1]
@@ -136,6 +152,7 @@ def _contrast(
     if base is not None:
         # Antithetic draws are no reason for more confidence than the variance itself warrants.
         effective = np.minimum(effective_sample_size(pooled), float(size))
+        effective[:-1] = np.minimum(effective[:-1], worth)
     found = pooled.mean((0, 1))
     parts = [(pooled.var((0, 1), ddof=1) / effective, effective)]
     if base is not None:
@@ -145,6 +162,10 @@ def _contrast(
         kept = np.where(finite, reference, 0.0)
         found = np.where(finite, found - kept.mean((0, 1)), np.inf)
         parts.append((kept.var((0, 1), ddof=1) / num, np.full(len(found), num)))
+    if base is not None:
+        # Rows that are worth less than their draws: their mean is no better known than they are.
+        apart = parts[0][0][:-1].sum() / (len(found) - 1) ** 2
+        parts[0][0][-1] = max(parts[0][0][-1], apart if np.any(np.isfinite(worth)) else 0.0)
     variance = sum(part for part, _ in parts)
     share = sum(part**2 / np.maximum(n - 1.0, 1.0) for part, n in parts)
     floors = np.append(floor, floor.mean())
@@ -156,11 +177,29 @@ def _contrast(
         estimate=float(found[-1]),
         standard_error=float(error[-1]),
         degrees=float(degrees),
+        size=float(effective[-1]),
+        heavy=0.0 if base is None else _heavy_tails(base),
         points=found[:-1],
         points_error=error[:-1],
         variation=float(spread.mean()),
         points_variation=spread,
     )
+
+
+def _heavy_tails(base: Array) -> float:
+    """Return the share of rows whose log-likelihoods have a heavy lower tail under the prior."""
+    rows = np.unique(np.linspace(0, base.shape[2] - 1, min(base.shape[2], TAILS)).astype(int))
+    values = base[..., rows].reshape(-1, len(rows)).T
+    below = values.max(-1, keepdims=True) - values
+    known = np.isfinite(below).all(-1) & (below.max(-1) > 0)
+    if not known.any():
+        return float((~np.isfinite(below).all(-1)).mean())
+    below = below[known]
+    with np.errstate(divide="ignore"):
+        # The index is fitted to what is exponentiated.
+        k = pareto_k(np.log(below))
+    heavy = (k > HEAVY) & (below.max(-1) > ONE_DRAW * below.sum(-1))
+    return float(heavy.sum() / len(values))
 
 
 def _summed(terms: Sequence[Array], by_row: bool, group: str) -> Array:

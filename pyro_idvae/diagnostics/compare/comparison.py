@@ -28,6 +28,7 @@ from pyro_idvae.diagnostics.estimators.marginals import (
     wasserstein,
 )
 from pyro_idvae.diagnostics.latents import Latents
+from pyro_idvae.diagnostics.mixing import mixed, weighed
 from pyro_idvae.errors import ArgumentError, DataError
 
 CELLS_AT_ONCE = 2000
@@ -137,7 +138,8 @@ def compare(
     wanted = [check_real("probs entry", prob, above=0.0, below=1.0) for prob in probs]
     if not wanted:
         raise ArgumentError(f"probs={probs!r}: expected at least one, e.g. (0.5, 0.9)")
-    guide, exact = Latents.of(svi, "svi"), Latents.of(nuts, "nuts")
+    guide, sampled = Latents.of(svi, "svi"), Latents.of(nuts, "nuts")
+    exact = weighed(sampled)
     check_methods(guide, exact)
     check_observations(guide, exact)
     names = common_sites(guide, exact, var_names)
@@ -158,7 +160,7 @@ def compare(
         index = pd.MultiIndex.from_product([latent.labels, points], names=["latent", "data"])
         tables.append(pd.DataFrame(columns, index=index))
     table = pd.concat(tables)
-    words = _in_words(table, k, per_point, exact.divergences)
+    words = _in_words(table, k, per_point, sampled)
     return Comparison(table, _per_latent(table), words)
 
 
@@ -222,7 +224,7 @@ def _per_latent(table: Any) -> Any:
     return pd.DataFrame(columns)
 
 
-def _in_words(table: Any, k: Array, per_point: bool, divergences: int) -> str:
+def _in_words(table: Any, k: Array, per_point: bool, sampled: Latents) -> str:
     """Return the line that says how the guide stands to the exact posterior."""
     gaps = table[["mean_gap_mcse", "sd_gap_mcse"]].abs().fillna(0.0)
     limit = NormalDist().inv_cdf(1 - FAMILY_LEVEL / (2 * gaps.size))
@@ -242,8 +244,18 @@ def _in_words(table: Any, k: Array, per_point: bool, divergences: int) -> str:
         (name for name in table if name.startswith("coverage")), key=lambda n: float(n[9:])
     )
     parts.append(f"{widest[9:]}% intervals cover {100 * table[widest].mean():.0f}%")
-    if divergences:
-        parts.append(f"caution: {divergences} divergent transitions on the exact side")
+    if sampled.divergences:
+        parts.append(f"caution: {sampled.divergences} divergent transitions on the exact side")
+    chains = mixed(sampled)
+    if chains.num_left_out:
+        parts.append(
+            f"caution: chains of {chains.num_left_out} data points disagree, and the masses of "
+            "their modes are not known"
+        )
+    elif chains.num_weighed:
+        parts.append(
+            f"chains of {chains.num_weighed} data points disagree and count by their modes' masses"
+        )
     return ", ".join(parts)
 
 

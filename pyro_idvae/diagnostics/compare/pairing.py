@@ -8,16 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pyro_idvae.arviz_io import pareto_k
 from pyro_idvae.diagnostics.latents import Latents
+from pyro_idvae.diagnostics.weights import weigh
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError, SiteMismatchError
 
 Array = np.ndarray[Any, Any]
-
-EQUAL_WEIGHTS = 1e-3
-"""Nats: importance weights that differ by less have no tail, only rounding."""
-LEAST_WEIGHT = -700.0
-"""Nats below the largest weight: stands in for weights that are 0."""
 
 
 def check_methods(svi: Latents, nuts: Latents) -> None:
@@ -90,27 +85,16 @@ def importance_k(svi: Latents) -> tuple[Array, bool]:
 
     Returns:
         k of each data point and True; or, if a density is not known per data point, k of the
-        weights of all data jointly, of shape ``(1,)``, and False. 0 where all weights are equal;
-        NaN where the guide's draws are constant, so that it has no density.
+        weights of all data jointly, of shape ``(1,)``, and False. 0 where the largest weights are
+        equal up to rounding; NaN where weights are no numbers, and where the guide's draws are
+        constant, so that it has no density.
     """
     if svi.log_q is None:
         raise ArgumentError("svi has no sample_stats/log_q: convert with from_guide")
     terms = [*svi.log_likelihood.values(), *svi.log_prior.values(), -svi.log_q]
     per_point = all(term.ndim > 2 for term in terms)
-    values = [np.asarray(term, dtype=np.float64) for term in terms]
-    if not per_point:
-        values = [value.reshape(*value.shape[:2], -1).sum(-1, keepdims=True) for value in values]
-    weights = sum(values[1:], values[0])
-    weights = weights.reshape(-1, weights.shape[-1]).T
-    top = weights.max(-1, keepdims=True)
-    defined = np.isfinite(top[:, 0]) & ~np.isnan(weights).any(-1)
-    spread = np.zeros(len(weights))
-    weights[defined] = np.maximum(weights[defined] - top[defined], LEAST_WEIGHT)
-    spread[defined] = np.ptp(weights[defined], axis=-1)
-    k = np.where(defined, 0.0, np.nan)
-    uneven = spread > EQUAL_WEIGHTS
-    if uneven.any():
-        k[uneven] = pareto_k(weights[uneven])
+    draws = svi.shape[0] * svi.shape[1]
+    _, k = weigh([term.reshape(draws, -1) for term in terms], joint=not per_point)
     if any(_is_constant(site.values) for site in svi.sites.values()):
         k[:] = np.nan
     return k, per_point

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import xlogy
 
-from pyro_idvae.diagnostics.estimators.ess import LEAST_PER_CHAIN, effective_sample_size
+from pyro_idvae._chains import LEAST_PER_CHAIN, effective_sample_size
 from pyro_idvae.diagnostics.estimators.kl_estimate import KLEstimate
 from pyro_idvae.diagnostics.estimators.tilts import Tilt, features, fit_tilts
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError
@@ -23,7 +23,11 @@ CHUNK = 2**22
 
 
 def kl_to_normal(
-    draws: Array, *, reference_size: float = math.inf, independent: bool = False
+    draws: Array,
+    *,
+    reference_size: float = math.inf,
+    independent: bool = False,
+    worth: Any = math.inf,
 ) -> KLEstimate:
     r"""Estimate KL(p ‖ N(0,1)) of each series of draws, in nats.
 
@@ -42,6 +46,8 @@ def kl_to_normal(
         draws: of shape ``(chain, draw) + batch``; values beyond 8 in size are fine.
         reference_size: independent prior draws behind F, if F is an empirical cdf.
         independent: whether the draws are known to be independent, as those of a guide.
+        worth: independent draws that each series is worth at most, of a shape that broadcasts to
+            ``batch``.
 
     Returns:
         A :class:`KLEstimate` of arrays of shape ``batch``.
@@ -69,9 +75,12 @@ def kl_to_normal(
         raise DataError("draws are not all finite: no law fits them; look at the sampler")
     shape, batch = draws.shape[:2], draws.shape[2:]
     flat = draws.reshape(*shape, -1)
+    most = np.broadcast_to(np.asarray(worth, dtype=float), batch).reshape(-1)
     step = max(1, CHUNK // (10 * shape[0] * shape[1]))
     parts = [
-        _from_draws(flat[..., i : i + step].astype(float), reference_size, independent)
+        _from_draws(
+            flat[..., i : i + step].astype(float), reference_size, independent, most[i : i + step]
+        )
         for i in range(0, flat.shape[2], step)
     ]
     return KLEstimate.concatenate(parts).reshape(batch)
@@ -89,7 +98,7 @@ def _check_draws(name: str, draws: Array) -> Array:
     return draws
 
 
-def _from_draws(z: Array, reference_size: float, independent: bool) -> KLEstimate:
+def _from_draws(z: Array, reference_size: float, independent: bool, worth: Array) -> KLEstimate:
     mean, sd = z.mean((0, 1)), z.std((0, 1))
     # An empirical cdf resolves no less than half a step.
     sd = np.maximum(sd, 0.5 / reference_size)
@@ -113,6 +122,8 @@ def _from_draws(z: Array, reference_size: float, independent: bool) -> KLEstimat
         rotated = np.einsum("bjm,mcdb->cdbj", tilt.directions, phi)
         sizes = effective_sample_size(rotated)
         ratio_size = effective_sample_size(log_ratio)
+    sizes = np.minimum(sizes, worth[:, None])
+    ratio_size = np.minimum(ratio_size, worth)
     noise = tilt.weights * (1.0 / sizes + count)
     return KLEstimate.from_noise(
         tilt.kl,
@@ -120,6 +131,26 @@ def _from_draws(z: Array, reference_size: float, independent: bool) -> KLEstimat
         (noise**2).sum(1),
         log_ratio.var((0, 1)) * (1.0 / ratio_size + count),
     )
+
+
+def fitted_log_ratio(draws: Array, points: Array) -> Array:
+    """Return log dp/dN(0,1), fitted to draws as by :func:`kl_to_normal`, at other points.
+
+    Args:
+        draws: of shape ``(chain, draw) + batch``.
+        points: of shape ``(chain', draw') + batch``.
+
+    Returns:
+        An array of the shape of ``points``.
+    """
+    z = _check_draws("draws", draws).astype(float)
+    flat = z.reshape(*z.shape[:2], -1)
+    mean, sd = flat.mean((0, 1)), flat.std((0, 1))
+    sd = np.maximum(sd, np.finfo(float).eps)
+    tilt = fit_tilts(mean, sd, features((flat - mean) / sd, flat).mean((1, 2)).T)
+    at = points.astype(float).reshape(*points.shape[:2], -1)
+    t = (at - mean) / sd
+    return _log_ratio(tilt, features(t, at), at, t, sd).reshape(points.shape)
 
 
 def _log_ratio(tilt: Tilt, phi: Array, z: Array, t: Array, sd: Array) -> Array:
@@ -135,6 +166,7 @@ def kl_from_labels(
     *,
     reference_size: float = math.inf,
     independent: bool = False,
+    worth: Any = math.inf,
 ) -> KLEstimate:
     r"""Estimate KL(p(y|x) ‖ p(y)) of integer draws, in nats.
 
@@ -147,6 +179,7 @@ def kl_from_labels(
         prior_probs: π, of shape ``(C,)`` or ``batch + (C,)``.
         reference_size: independent prior draws behind π, if it is a frequency.
         independent: whether the draws are known to be independent.
+        worth: independent draws that each series is worth at most.
 
     Returns:
         A :class:`KLEstimate` of arrays of shape ``batch``; infinite where a draw has π = 0.
@@ -189,10 +222,11 @@ def kl_from_labels(
         hit = labels == c
         share[..., c] = hit.mean((0, 1))
         size = np.full(batch, float(total)) if independent else effective_sample_size(hit)
+        size = np.minimum(size, worth)
         # A category that is hardly ever drawn adds hardly any bias.
         trace += (1.0 - share[..., c]) * (1.0 / size + extra) * np.minimum(total * prior[..., c], 1)
     # Where all draws are of one label, no draw has told how noisy its share is.
-    trace = np.maximum(trace, np.maximum(1.0 - prior.max(-1), 1e-6) / total)
+    trace = np.maximum(trace, np.maximum(1.0 - prior.max(-1), 1e-6) / np.minimum(total, worth))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(share > 0, np.log(share) - np.log(prior), 0.0)
     raw = xlogy(share, np.where(share > 0, share, 1.0)).sum(-1)

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pyro_idvae._chains import effective_sample_size
 from pyro_idvae.diagnostics.estimators.divergence import kl_to_normal
-from pyro_idvae.diagnostics.estimators.ess import effective_sample_size
 from pyro_idvae.diagnostics.estimators.ranks import count_below, normal_scores, sorted_rows
 
 Array = np.ndarray[Any, Any]

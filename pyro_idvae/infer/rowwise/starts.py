@@ -20,8 +20,8 @@ LEAST_PRECISION = 1e-2
 def closed_form_start(bound: BoundModel, chains: int = 1) -> tuple[Tensor, Tensor] | None:
     """Return modes and covariances (I + JᵀI_ηJ)⁻¹ of an injective likelihood, else None.
 
-    The first half of the chains begin at the mode found from the left inverse, the others at modes
-    found from draws of the prior: if there are several, R-hat will tell.
+    The first chain begins at the mode found from the left inverse, all others at modes found from
+    draws of the prior: if there are several, R-hat will tell.
 
     Shapes: ``(chains, rows, K)`` and ``(rows, K, K)``.
     """
@@ -29,13 +29,13 @@ def closed_form_start(bound: BoundModel, chains: int = 1) -> tuple[Tensor, Tenso
         posterior = LogJoint.of(injective_call(bound))
         mode = posterior.mode()
         covariance = inverse(posterior.precision(mode))
-        others = [posterior.mode(start=torch.randn_like(mode)) for _ in range(chains // 2)]
+        others = [posterior.mode(start=torch.randn_like(mode)) for _ in range(chains - 1)]
     except NoCertificateError:
         return None
     # Where a link overflows nothing is known of the scale: the prior's will have to do.
     lost = ~covariance.isfinite().all(-1).all(-1)
     covariance = torch.where(lost[:, None, None], torch.eye(mode.shape[-1]).to(mode), covariance)
-    return torch.stack([mode] * (chains - len(others)) + others), covariance
+    return torch.stack([mode, *others]), covariance
 
 
 @torch.no_grad()

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two latent values that a decoder can hardly tell apart: a witness against identifiability."""
+"""Two latent values that a decoder can hardly tell apart."""
 
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pyro_idvae._checks import check_count, check_real
+from pyro_idvae.diagnostics.witness.weights import check_weights, weights_of
 from pyro_idvae.distributions import Likelihood
-from pyro_idvae.errors import ArgumentError
+from pyro_idvae.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -44,60 +45,22 @@ class Witness:
         )
 
 
-def find_witness(
+def search(
     likelihood: Likelihood,
     *,
-    radius: float | None = None,
-    min_separation: float = 0.5,
-    num_starts: int = 512,
-    num_steps: int = 200,
-    learning_rate: float = 0.05,
-    seed: int = 0,
+    reach: float,
+    apart: float,
+    num_starts: int,
+    num_steps: int,
+    learning_rate: float,
+    seed: int,
 ) -> Witness:
-    r"""Search for z ≠ z' whose p(x|z) and p(x|z') are closest per unit of distance.
-
-    Minimises :math:`\sqrt{8 D_B(z,z')}/|z-z'|` by gradient steps from many pairs of prior draws,
-    inside a ball and at least ``min_separation`` apart. It is a search: a small ratio proves a weak
-    direction, a large one proves nothing. For an injective likelihood with Normal noise no pair
-    goes below its L.
-
-    Args:
-        likelihood: any likelihood whose family has a Bhattacharyya distance.
-        radius: both values stay this near the origin; √K + 2 by default, where the prior's mass is.
-        min_separation: pairs stay at least this far apart, below twice the radius.
-        num_starts: pairs to start from.
-        num_steps: Adam steps.
-        learning_rate: of Adam.
-        seed: seed of the starts.
-
-    Returns:
-        The best :class:`Witness` met.
-
-    Raises:
-        NoCertificateError: for families without a closed form of the distance.
-        ArgumentError: for arguments out of range.
-
-    Example:
-        >>> import torch
-        >>> from pyro_idvae import find_witness
-        >>> from pyro_idvae.distributions import NeuralLikelihood, make_family
-        >>> decoder = torch.nn.Linear(2, 5)
-        >>> _ = decoder.weight.data[:, 1].zero_()
-        >>> witness = find_witness(NeuralLikelihood(make_family("normal"), decoder))
-        >>> witness.ratio < 0.01, [round(abs(float(v)), 2) for v in witness.direction]
-        (True, [0.0, 1.0])
-    """
-    if not isinstance(likelihood, Likelihood):
-        raise ArgumentError(f"likelihood is a {type(likelihood).__name__}: pass a Likelihood")
+    """Search as :func:`find_witness` says, for a likelihood."""
+    check_weights("likelihood", weights_of(likelihood))
     dim = likelihood.latent_dim
-    reach = dim**0.5 + 2 if radius is None else check_real("radius", radius, above=0.0)
-    apart = check_real("min_separation", min_separation, above=0.0, below=2 * reach)
-    check_count("num_starts", num_starts)
-    check_count("num_steps", num_steps)
-    check_real("learning_rate", learning_rate, above=0.0)
     # In double precision: near pairs have distances that float32 rounds to 0.
     likelihood = copy.deepcopy(likelihood).double()
-    like = next(likelihood.parameters())
+    like = next(likelihood.parameters(), torch.zeros((), dtype=torch.float64))
     generator = torch.Generator().manual_seed(seed)
     pair = torch.randn(2, num_starts, dim, generator=generator).to(like).requires_grad_()
     optimizer = torch.optim.Adam([pair], lr=learning_rate)
@@ -109,7 +72,8 @@ def find_witness(
         distance = distance.clamp_min(0.0)
         gap = (other - z).norm(dim=-1)
         with torch.no_grad():
-            ratio = (8 * distance).sqrt() / gap
+            # A pair whose distributions overflow is no candidate.
+            ratio = ((8 * distance).sqrt() / gap).nan_to_num(nan=math.inf, posinf=math.inf)
             index = int(ratio.argmin())
             if best is None or ratio[index].item() < best[0]:
                 both = torch.stack([z[index], other[index]])
@@ -121,6 +85,11 @@ def find_witness(
         (pair.grad,) = torch.autograd.grad(loss, pair)
         optimizer.step()
     assert best is not None
+    if not math.isfinite(best[0]):
+        raise DataError(
+            "no two latent values have a finite distance: the likelihood overflows wherever its "
+            "prior has mass; lower its weights, or pass a smaller radius"
+        )
     return Witness(best[1][0], best[1][1], distance=best[2], ratio=best[0])
 
 

@@ -3,7 +3,8 @@ import warnings
 import numpy as np
 import pytest
 
-from pyro_idvae.diagnostics.estimators import effective_sample_size, ess
+from pyro_idvae import _chains
+from pyro_idvae._chains import balanced, effective_sample_size, split_rhat
 from pyro_idvae.errors import ShapeError
 
 with warnings.catch_warnings():
@@ -30,7 +31,7 @@ def test_batches_in_pieces_and_single_precision(monkeypatch):
     draws = autoregressive(2, (2, 100, 3, 5), 0.5)
     whole = effective_sample_size(draws)
     assert whole.shape == (3, 5)
-    monkeypatch.setattr(ess, "CHUNK", 1)
+    monkeypatch.setattr(_chains, "CHUNK", 1)
     np.testing.assert_array_equal(effective_sample_size(draws), whole)
     np.testing.assert_allclose(effective_sample_size(draws.astype("f4")), whole, rtol=1e-3)
 
@@ -52,3 +53,20 @@ def test_too_few_draws_are_refused():
         effective_sample_size(np.zeros((2, 3)))
     with pytest.raises(ShapeError, match=r"\(9,\)"):
         effective_sample_size(np.zeros(9))
+
+
+def test_chains_count_by_their_modes_masses():
+    rng = np.random.default_rng(3)
+    draws = rng.normal(size=(4, 300, 3, 2))
+    draws[0, :, 1] += 10.0
+    mass = np.full((4, 3), 0.25)
+    mass[:, 1] = [0.01, 0.33, 0.33, 0.33]
+    mass[:, 2] = np.nan
+    mixed = balanced(draws, mass)
+    np.testing.assert_array_equal(mixed[:, :, [0, 2]], draws[:, :, [0, 2]])
+    assert abs((mixed[:, :, 1, 0] > 5).mean() - 0.01) < 0.003
+    # Coordinates of one draw stay together.
+    pairs = {tuple(pair) for pair in draws[:, :, 1].reshape(-1, 2)}
+    assert {tuple(pair) for pair in mixed[:, :, 1].reshape(-1, 2)} <= pairs
+    assert (split_rhat(mixed)[1] < 1.05).all()
+    assert (split_rhat(draws)[1] > 4).all()

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""State the information that a model, or a likelihood by itself, is sure to carry."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from torch import Tensor
+
+from pyro_idvae._checks import check_count
+from pyro_idvae.diagnostics.certificate.estimate import bhattacharyya_bound
+from pyro_idvae.diagnostics.certificate.prior import Prior, prior_of, standard_prior
+from pyro_idvae.diagnostics.certificate.record import Certificate
+from pyro_idvae.distributions import InjectiveLikelihood, Likelihood, NormalFamily
+from pyro_idvae.errors import ArgumentError, NoCertificateError
+from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.observed import RowCounts
+from pyro_idvae.programs.run import Program
+from pyro_idvae.programs.sole_likelihood import SoleLikelihood, find_sole_likelihood
+from pyro_idvae.transforms.bounds import weights_not_finite
+
+FROM_MODEL = "x is drawn from the model: the average is over the model's own p(x), not over data"
+EXACT = "the posterior is the exact one: a guide may lose what it likes"
+
+
+class _Setting(NamedTuple):
+    """What a likelihood stands in."""
+
+    prior: Prior
+    rows: RowCounts
+    assumptions: tuple[str, ...]
+    latent: Any = None
+    """The node of the latent site, where there is a model."""
+    options: dict[str, Any] = {}  # noqa: RUF012
+
+
+def certify(model: Program | Likelihood, x: Any = None, *, num_samples: int = 1000) -> Certificate:
+    r"""State how much information about z a likelihood guarantees, in nats.
+
+    For a Normal likelihood of an injection with bounds (L, M), in units of the noise, the prior
+    N(0, I) and n rows of data for one z (n = 1 where z is local to the rows)
+
+    .. math:: \tfrac K2\log(1+nL^2) \le \mathbb E_{p(x)}\mathrm{KL}(p(z|x)\,\|\,p(z))
+        \le \tfrac K2\log(1+nM^2)
+
+    Priors of independent coordinates with entropies :math:`h_k` and variances :math:`v_k` have
+    :math:`\sum_k\tfrac12\log(1+nL^2e^{2h_k}/2\pi e)` and :math:`\sum_k\tfrac12\log(1+nM^2v_k)`
+    instead, a multivariate Normal :math:`\sum_k\tfrac12\log(1+nL^2\lambda_k)` with the eigenvalues
+    of its covariance, and likewise with M. Under a mask, n counts the wholly observed rows below
+    and the rows with anything observed above: with none of the former the upper limit stands alone.
+    Covariates, which shift f, change nothing.
+
+    For other families :math:`I \ge -\mathbb E_z\log\mathbb E_{z'}e^{-nD_B(z,z')}` with the
+    Bhattacharyya distance D_B is estimated from draws (Kolchinsky & Tracey 2017); it is a lower
+    bound in expectation, at most the logarithm of the number of draws, and an estimate all the
+    same. Nothing is cached: the numbers are those of the parameters now.
+
+    Given a model, it is run on x with z moved near and far, and the certificate is refused unless
+    the likelihood is fed with the latent site's value itself and scores an observed site, and
+    nothing else depends on z: no factor, no other observation, no covariates, mask, scale or
+    number of trials. Data are moved too: mask, covariates and prior must not be made of them.
+    Given a likelihood, N(0, I) is assumed, one row, and nothing missing.
+
+    Args:
+        model: a Pyro model, or an injective likelihood.
+        x: the model's data: a Tensor, or a tuple or dict of its arguments.
+        num_samples: draws of z for the estimate.
+
+    Returns:
+        A :class:`Certificate`.
+
+    Raises:
+        NoCertificateError: if there is none, saying why; also for weights that are not finite.
+
+    Example:
+        >>> import pyro_idvae as idvae
+        >>> vae = idvae.IDVAE(8, 2, "normal", rate_window=(1.0, 5.0))
+        >>> certificate = idvae.certify(vae.likelihood)
+        >>> round(certificate.low, 3), round(certificate.high, 3)
+        (1.0, 5.0)
+    """
+    if isinstance(model, Likelihood):
+        if x is not None:
+            raise ArgumentError("x was given with a likelihood: pass the model with data")
+        prior = standard_prior(model.latent_dim)
+        alone = _Setting(prior, RowCounts(1, 1, False), (f"the prior is {prior.text}",))
+        return _certificate(model, alone, num_samples)
+    if x is None:
+        raise ArgumentError("x=None: certify a model on its data, or pass its likelihood alone")
+    # What weights that are not finite do to distributions is said below, in other words.
+    with pyro.validation_enabled(False):
+        found = find_sole_likelihood(BoundModel(model, None, as_arguments(x)))
+    _check_weights(found.likelihood)
+    prior = prior_of(found.latent)
+    setting = _Setting(prior, found.rows, _assumptions(found, prior), found.latent, found.options)
+    return _certificate(found.likelihood, setting, num_samples)
+
+
+def _assumptions(found: SoleLikelihood, prior: Prior) -> tuple[str, ...]:
+    """Return what a certificate of a model rests on beyond the model's own p(x)."""
+    rows = found.rows
+    lines = [
+        f"the prior is {prior.text}, which was checked",
+        f"nothing else depends on z, which {found.num_moves} moves of z near and far did not "
+        "contradict",
+    ]
+    if rows.seen > 1:
+        lines.append("x are all rows of data that share one z, independent given z")
+    if rows.masked:
+        lines.append("which entries are missing has nothing to do with z or x")
+    if found.likelihood.covariates is not None:
+        lines.append("the covariates are given, the same for all z and x")
+    return tuple(lines)
+
+
+def _certificate(likelihood: Likelihood, setting: _Setting, num_samples: int) -> Certificate:
+    if not isinstance(likelihood, InjectiveLikelihood):
+        raise NoCertificateError(
+            f"a {type(likelihood).__name__} is not identifiable: nothing keeps its network from "
+            "ignoring z, so nothing is guaranteed; use an injective likelihood"
+        )
+    bounds = _checked_bounds(likelihood)
+    rows, prior = setting.rows, setting.prior
+    high: float | None = None
+    per_coordinate: float | None = None
+    error, samples = 0.0, 0
+    # By type: a subclass may have another noise.
+    certified = type(likelihood.family) is NormalFamily
+    if certified:
+        factors = math.sqrt(rows.whole) * bounds[0], math.sqrt(rows.seen) * bounds[1]
+        low, high, least = prior.nats(factors)
+        per_coordinate = least if rows.whole else None
+    else:
+        _check_estimable(likelihood, setting)
+        samples = check_count("num_samples", num_samples, minimum=2)
+        z = _draws(likelihood, setting, samples)
+        low, error = bhattacharyya_bound(likelihood, z, rows.whole)
+        _check_trials(likelihood, setting.options)
+    return Certificate(
+        kind="certificate" if certified else "estimate",
+        family=likelihood.family.name,
+        latent_dim=likelihood.latent_dim,
+        lipschitz_bounds=bounds,
+        low=low,
+        high=high,
+        low_per_coordinate=per_coordinate,
+        standard_error=error,
+        num_samples=samples,
+        assumptions=(*setting.assumptions, FROM_MODEL, EXACT),
+        rows=(rows.whole, rows.seen),
+    )
+
+
+def _check_weights(likelihood: Likelihood) -> None:
+    if broken := weights_not_finite(likelihood):
+        raise NoCertificateError(
+            f"the likelihood's weights {broken} are not finite, so it has no (L, M): restore those "
+            "of before training diverged, e.g. from a checkpoint"
+        )
+
+
+def _checked_bounds(likelihood: InjectiveLikelihood) -> tuple[float, float]:
+    _check_weights(likelihood)
+    low, high = likelihood.lipschitz_bounds()
+    if not (0 < low <= high < math.inf):
+        raise NoCertificateError(
+            f"(L, M) = ({low:g}, {high:g}): the likelihood's weights are finite but what is made "
+            "of them is beyond floating point; use smaller ones, or double precision"
+        )
+    return low, high
+
+
+def _check_estimable(likelihood: InjectiveLikelihood, setting: _Setting) -> None:
+    """Raise unless the Bhattacharyya bound of one row, times their number, is that of the model."""
+    name = likelihood.family.name
+    if likelihood.covariates is not None:
+        raise NoCertificateError(
+            f"a {name} likelihood with covariates carries another amount at each value of them: "
+            "certify it without"
+        )
+    if setting.rows.whole == 0:
+        raise NoCertificateError(
+            f"entries are missing, and a {name} likelihood has no upper limit that would stand "
+            "alone: certify it on rows with nothing missing"
+        )
+    if not setting.prior.same_for_all:
+        raise NoCertificateError(
+            f"the prior differs from row to row, and so does what a {name} likelihood carries: "
+            "certify it on rows of one prior"
+        )
+
+
+def _check_trials(likelihood: InjectiveLikelihood, options: dict[str, Any]) -> None:
+    """Raise unless a number of trials given with the call is the likelihood's own."""
+    own: Any = getattr(likelihood.family, "total_count", None)
+    total: Any = options.get("total_count")
+    if total is not None and (own is None or bool((torch.as_tensor(total) != own).any())):
+        raise NoCertificateError(
+            f"total_count is given with the call, and is not the {own} of the likelihood: what it "
+            "carries differs with it; give it to the likelihood's constructor"
+        )
+
+
+def _draws(likelihood: InjectiveLikelihood, setting: _Setting, count: int) -> Tensor:
+    """Return draws of the prior, of shape ``(count, K)``."""
+    like = next(likelihood.injection.parameters(), torch.empty(0))
+    shape = (count, likelihood.latent_dim)
+    if setting.prior.standard:
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
+    fn = setting.latent["fn"]
+    values = setting.latent["value"].shape[:-1].numel()
+    z: Tensor = fn.sample((-(-count // values),)).reshape(-1, shape[1])[:count]
+    return z.to(like)
