@@ -1,6 +1,7 @@
 """Sphinx configuration."""
 
 import importlib
+import importlib.resources
 import pkgutil
 import re
 import warnings
@@ -53,7 +54,11 @@ myst_heading_anchors = 3
 html_theme = "furo"
 pygments_dark_style = "monokai"
 html_title = "pyro_idvae"
-html_static_path = ["_static"]
+# A copy of MathJax goes into the build, so that pages are read without a network. Its glyphs are
+# paths: fonts would not load from a file in some browsers.
+MATHJAX = importlib.resources.files("sphinx-mathjax-offline") / "static" / "mathjax" / "tex-svg.js"
+mathjax_path = MATHJAX.name
+html_static_path = ["_static", str(MATHJAX)]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
 html_theme_options = {
