@@ -66,7 +66,7 @@ class ModelWitness:
 
     @property
     def success(self) -> float:
-        """How often a test can tell which of the two made the data: at most ½ + √distance/4.
+        """The best chance of any test to tell which of the two made the data, ½ + √distance/4.
 
         By Pinsker's inequality; ½ is guessing.
         """
@@ -98,7 +98,7 @@ def _moved(name: str, value: Tensor, other: Tensor) -> str:
     first = sorted(sorted(moved, key=lambda at: -float(gap[tuple(at)]))[:NAMED])
     words = []
     for at in map(tuple, first):
-        place = f"{name}[{', '.join(map(str, at))}]" if at else name
+        place = f"{name}[{','.join(map(str, at))}]" if at else name
         words.append(f"{place}: {float(value[at]):.3g} → {float(other[at]):.3g}")
     more = f", and {len(moved) - NAMED} more of it" if len(moved) > NAMED else ""
     return ", ".join(words) + more
