@@ -149,13 +149,15 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--num-data-sets", type=int, default=1000)
     parser.add_argument("--ess", type=int, nargs="+", default=[400, 1000])
-    total = parser.parse_args().num_data_sets
+    parser.add_argument("--latents", type=int, nargs="+", default=[1, 2], choices=(1, 2))
+    options = parser.parse_args()
+    total = options.num_data_sets
     warnings.simplefilter("ignore")
     print(f"ε = {EPSILON} nat, {total} data sets a case; per cent, 95 % intervals")
     failed = 0
-    for ess in parser.parse_args().ess:
+    for ess in options.ess:
         draws = 900 * ess // 400
-        for other in (False, True):
+        for other in (number == 2 for number in options.latents):
             print(f"ESS {ess}, {'one of two' if other else 'alone'}")
             print(f"  {'case':<38}{'J':>6}{'collapsed':>20}{'informative':>21}{'J covered':>21}")
             for name, law, wanted in laws(ess):
