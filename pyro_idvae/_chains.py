@@ -16,6 +16,8 @@ from pyro_idvae.errors import ShapeError
 
 Array = np.ndarray[Any, Any]
 
+RHAT_LIMIT = 1.05
+"""Split R-hat above which chains disagree."""
 LEAST_PER_CHAIN = 4
 """How many draws a chain must have: two for each half."""
 CHUNK = 2**22

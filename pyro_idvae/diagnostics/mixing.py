@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from pyro_idvae._chains import LEAST_PER_CHAIN, balanced, split_rhat
+from pyro_idvae._chains import LEAST_PER_CHAIN, RHAT_LIMIT, balanced, split_rhat
 from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.errors import DataError
 
 Array = np.ndarray[Any, Any]
 
-RHAT_LIMIT = 1.05
-"""Above it chains disagree."""
 MOST_LEFT_OUT = 0.05
 """Share of rows beyond which those that are left are a selection."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyro_idvae._chains import LEAST_PER_CHAIN, split_rhat
+from pyro_idvae._chains import LEAST_PER_CHAIN, RHAT_LIMIT, split_rhat
 from pyro_idvae.arviz_io import pareto_k
 from pyro_idvae.errors import ArgumentError, DataError
 from pyro_idvae.programs.arguments import repeat_rows, take_rows, tensors_of
@@ -19,8 +19,6 @@ from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.row_density import RowDensity
 from pyro_idvae.programs.run import silent
 
-RHAT_LIMIT = 1.05
-"""Above it chains disagree."""
 NUM_PARTICLES = (200, 2000)
 """Particles for each chain of a row; the more for rows that the less are not enough for."""
 WIDE = 1.7

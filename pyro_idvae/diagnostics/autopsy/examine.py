@@ -139,34 +139,29 @@ def free_q(
         )
     sites = {name: unwrap_masks(s["fn"]) for name, s in latent_sites(bound.guide_trace).items()}
     shape = _normal_family(sites, set(alone.latents))
+    free: FreeNormal | FreeSites
+    distributions: dict[str, Any] = {}
     if shape is not None:
-        normal = FreeNormal(alone, exact.values, full=shape, num_steps=num_steps)
-        values, log_q = normal.sample(number)
-        q = evaluated(alone, values, {"log_q": log_q}, independent=True, method="svi")
-        drawn = _of_rows(Latents.of_draws(alone, q.with_prior(alone, number)), exact)
-        thinned = thin(exact.values)
-        joint = joint_kept(alone, normal.log_prob(thinned), thinned, exact.rows)
-        return Free(
-            Kept.of(information_kept(exact.latents, drawn), joint),
-            FULL if shape else FACTORISED,
-            "",
-        )
-    if set(sites) != set(alone.latents):
+        free = FreeNormal(alone, exact.values, full=shape, num_steps=num_steps)
+        family, note = FULL if shape else FACTORISED, ""
+    elif set(sites) != set(alone.latents):
         return Free(None, "", "the guide draws helpers whose family is not one of single rows")
-    words = " and ".join(sorted({_name(fn) for fn in sites.values()}))
-    try:
-        free = FreeSites(bound, alone, exact.values, num_steps=num_steps)
-    except (TypeError, NotImplementedError) as error:
-        return Free(None, "", f"its family, {words}, cannot be freed row by row ({error})")
+    else:
+        words = " and ".join(sorted({_name(fn) for fn in sites.values()}))
+        try:
+            free = FreeSites(bound, alone, exact.values, num_steps=num_steps)
+        except (TypeError, NotImplementedError) as error:
+            return Free(None, "", f"its family, {words}, cannot be freed row by row ({error})")
+        family, note = f"{words} with free arguments for each data point", free.note
+        distributions = free.distributions()
     values, log_q = free.sample(number)
     q = evaluated(alone, values, {"log_q": log_q}, independent=True, method="svi")
     drawn = _of_rows(Latents.of_draws(alone, q.with_prior(alone, number)), exact)
-    ratios = closed_ratios(alone, free.distributions(), exact.values, exact.rows)
+    ratios = closed_ratios(alone, distributions, exact.values, exact.rows)
     thinned = thin(exact.values)
     with torch.no_grad():
         joint = joint_kept(alone, free.log_prob(thinned), thinned, exact.rows)
-    kept = Kept.of(information_kept(exact.latents, drawn, ratios), joint)
-    return Free(kept, f"{words} with free arguments for each data point", "", free.note)
+    return Free(Kept.of(information_kept(exact.latents, drawn, ratios), joint), family, "", note)
 
 
 def _normal_family(sites: dict[str, Any], latents: set[str]) -> bool | None:

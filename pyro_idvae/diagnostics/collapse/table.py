@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pyro_idvae._chains import RHAT_LIMIT
 from pyro_idvae.diagnostics.collapse.verdicts import (
     COLLAPSED,
     INFORMATIVE,
@@ -19,7 +20,7 @@ from pyro_idvae.diagnostics.collapse.verdicts import (
     UNDECIDED,
     at_most,
 )
-from pyro_idvae.diagnostics.mixing import RHAT_LIMIT, Mixed
+from pyro_idvae.diagnostics.mixing import Mixed
 
 SHOWN = {
     "kl": "KL",

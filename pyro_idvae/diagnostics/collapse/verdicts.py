@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pyro_idvae._chains import RHAT_LIMIT
 from pyro_idvae.diagnostics.collapse.pairs import VISIBLE
 from pyro_idvae.diagnostics.collapse.vector import VectorDivergence
 from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.diagnostics.limits import Directions
-from pyro_idvae.diagnostics.mixing import RHAT_LIMIT, Mixed
+from pyro_idvae.diagnostics.mixing import Mixed
 
 Array = np.ndarray[Any, Any]
 
@@ -21,7 +22,7 @@ COLLAPSED, INFORMATIVE, UNDECIDED, JOINT = "collapsed", "informative", "undecide
 
 LEAST_ESS = 100
 """Effective draws below which nothing is called informative."""
-CONDITIONAL, OWN_DENSITY, NONE = "J given the others", "log q/p", "none"
+CONDITIONAL, OWN_DENSITY = "J given the others", "log q/p"
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,7 @@ def judge_directions(
     rows = []
     for part in directions:
         mean, lower, upper = part.bound.limits(level.confidence)
-        words = np.where(lower > 0, INFORMATIVE, UNDECIDED)
-        words = np.where(level.collapsed(upper), COLLAPSED, words)
+        words = level.words(upper, np.where(lower > 0, 0.0, 1.0))
         dead = np.array([label in collapsed for label in part.labels])
         for k, loading in enumerate(part.loadings):
             if (loading[dead] ** 2).sum() < 0.5:
