@@ -7,9 +7,12 @@ torch is imported where tensors are checked: what knows arrays alone runs withou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, isclass, signature
 from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pyro_idvae.errors import ArgumentError, ShapeError
 
@@ -21,6 +24,16 @@ def check_count(name: str, value: object, *, minimum: int = 1) -> int:
     """Return ``value`` as an int of at least ``minimum``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
         raise ArgumentError(f"{name}={value!r}: expected an integer of at least {minimum}")
+    return int(value)
+
+
+def check_seed(value: object, name: str = "seed") -> int:
+    """Return ``value`` as an int that every generator of random numbers takes."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 0 <= int(value) < 2**32:
+        raise ArgumentError(
+            f"{name}={value!r}: expected an integer from 0 to 2**32 - 1, which is what numpy's "
+            "generator takes"
+        )
     return int(value)
 
 
@@ -68,13 +81,75 @@ def check_window(
     return floor, ceiling
 
 
-def check_hidden_dims(hidden_dims: object) -> list[int]:
+def check_list(name: str, value: object, wanted: str) -> list[Any]:
+    """Return a sequence as a list.
+
+    Args:
+        name: of the argument.
+        value: what was given for it.
+        wanted: what was expected, in words.
+    """
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+        raise ArgumentError(f"{name}={value!r:.60}: expected {wanted}")
+    return list(value)
+
+
+def check_interval(name: str, value: object) -> tuple[float, float]:
+    """Return the two ends of an interval."""
+    ends = check_list(name, value, "the least value and the greatest")
+    if len(ends) != 2:
+        raise ArgumentError(f"{name}={value!r}: expected the least value and the greatest")
+    low, high = (check_real(f"{name} entry", end) for end in ends)
+    if not low < high:
+        raise ArgumentError(f"{name}={value!r}: expected the least value before the greatest")
+    return low, high
+
+
+def check_index(name: str, value: object, size: int) -> int:
+    """Return ``value`` as an index into so many, negative ones counting from the end."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not -size <= int(value) < size:
+        raise ArgumentError(f"{name}={value!r}: expected an integer from {-size} to {size - 1}")
+    return int(value)
+
+
+def check_hidden_dims(hidden_dims: object, name: str = "hidden_dims") -> list[int]:
     """Return hidden layer widths as a non-empty list of positive ints."""
     if isinstance(hidden_dims, str) or not isinstance(hidden_dims, Sequence) or not hidden_dims:
         raise ArgumentError(
-            f"hidden_dims={hidden_dims!r}: expected a non-empty list of layer widths, e.g. [64]"
+            f"{name}={hidden_dims!r}: expected a non-empty list of layer widths, e.g. [64]"
         )
-    return [check_count("hidden_dims entry", width) for width in hidden_dims]
+    return [check_count(f"{name} entry", width) for width in hidden_dims]
+
+
+def check_callable(name: str, value: Any, wanted: str, *, classes: bool = False) -> None:
+    """Raise unless something can be called.
+
+    Args:
+        name: of the argument.
+        value: what was given for it.
+        wanted: what was expected, in words.
+        classes: whether a class will do.
+    """
+    if not callable(value) or (isclass(value) and not classes):
+        kind = f"the class {value.__name__}" if isclass(value) else f"a {type(value).__name__}"
+        raise ArgumentError(f"{name} is {kind}: expected {wanted}")
+
+
+def check_options(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Raise for options that a function or class does not take.
+
+    Args:
+        function: what they are handed on to.
+        options: keyword arguments.
+    """
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    known = [p.name for p in signature(function).parameters.values() if p.kind in named]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ArgumentError(
+            f"{unknown} {'is no argument' if len(unknown) == 1 else 'are no arguments'} of "
+            f"{function.__name__}: it takes {', '.join(known) or 'none'}"
+        )
 
 
 def check_floating(name: str, value: object) -> Tensor:
@@ -110,6 +185,14 @@ def check_same_kind(name: str, value: Tensor, other_name: str, other: Tensor) ->
             f"{name} is on {value.device} but {other_name} is on {other.device}: "
             f"move one, e.g. {name}.to({str(other.device)!r})"
         )
+
+
+def check_path(name: str, value: object) -> Path:
+    """Return a str or path as a ``Path``."""
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or "\0" in path or not path:
+        raise ArgumentError(f"{name}={value!r:.60}: expected a path, as a str or a Path")
+    return Path(path)
 
 
 def inverse_softplus(value: Tensor) -> Tensor:

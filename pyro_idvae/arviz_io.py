@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one seam to ArviZ: plain arrays to the native object of the installed version.
 
-A leaf: it imports nothing of the package and no torch, and works with ArviZ 0.23, whose object is
-an ``InferenceData``, and with ArviZ 1.x, whose object is an ``xarray.DataTree``.
+A leaf: of the package it imports other leaves only, and no torch. It works with ArviZ 0.23, whose
+object is an ``InferenceData``, and with ArviZ 1.x, whose object is an ``xarray.DataTree``.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,9 @@ with warnings.catch_warnings():
     # ArviZ 0.23 announces its own successor whenever it is imported.
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as az
+
+from pyro_idvae._files import replacing
+from pyro_idvae.errors import ArgumentError
 
 __all__ = ["Variable", "density", "groups_of", "pareto_k", "save_netcdf", "to_arviz"]
 
@@ -33,6 +37,10 @@ COARSEST = 1.0
 """Nats: weights known no better than this may be equal or not; whether they are is unknown."""
 LEAST_WEIGHT = -700.0
 """Nats below the largest weight: stands in for weights that are 0."""
+NUMBERS_AT_ONCE = 2**18
+"""Weights, stand-ins among them, that go into one fit of tails."""
+TAIL_ALONE = 1e-9
+"""A relative efficiency at which both versions fit the largest fifth, however many weights."""
 UNSAMPLED_GROUPS = ("observed_data", "constant_data")
 
 
@@ -43,6 +51,8 @@ class Variable(NamedTuple):
     dims: tuple[str, ...]
     sampled: tuple[str, ...] = SAMPLE_DIMS
     """Names of those that come first where there are draws; fewer for a summary of them."""
+    attrs: Mapping[str, Any] = {}
+    """Written to the variable."""
 
 
 def _dataset(
@@ -53,13 +63,13 @@ def _dataset(
 ) -> xr.Dataset:
     arrays = {}
     used: dict[str, int] = {}
-    for name, (values, dims, sampled) in variables.items():
+    for name, (values, dims, sampled, own) in variables.items():
         names = dims if group in UNSAMPLED_GROUPS else (*sampled, *dims)
         if len(names) != values.ndim:
             raise ValueError(
                 f"{group}/{name} has shape {values.shape} but dimensions {names}: name each one"
             )
-        arrays[name] = (names, values)
+        arrays[name] = (names, values, own)
         used.update(zip(names, values.shape, strict=True))
     labels = {name: coords.get(name, np.arange(size)) for name, size in used.items()}
     return xr.Dataset(arrays, coords=labels, attrs=dict(attrs))
@@ -115,18 +125,72 @@ def groups_of(data: Any) -> dict[str, xr.Dataset]:
     return {name: data[name] for name in data.groups()}
 
 
-def save_netcdf(data: Any, path: Path) -> None:
-    """Write the object to a netCDF file that ``arviz.from_netcdf`` reads; whole or not at all."""
-    part = path.with_name(path.name + ".part")
+def save_netcdf(data: Any, path: str | os.PathLike[str]) -> None:
+    """Write the object to a netCDF file that ``arviz.from_netcdf`` reads; whole or not at all.
+
+    Args:
+        data: the native ArviZ object.
+        path: the file to write or replace, in a folder that is there.
+
+    Raises:
+        TypeError: for data that are no such object.
+        ArgumentError: for a path that cannot be written; what was there is as it was.
+
+    Example:
+        >>> import numpy as np
+        >>> from pyro_idvae.arviz_io import Variable, save_netcdf, to_arviz
+        >>> data = to_arviz({"posterior": {"z": Variable(np.zeros((2, 9, 3)), ("data",))}})
+        >>> save_netcdf(data, "no such folder/draws.nc")
+        Traceback (most recent call last):
+            ...
+        pyro_idvae.errors.ArgumentError: path='no such folder/draws.nc' cannot be written (No such \
+file or directory): give a file in a folder that is there
+    """
+    groups_of(data)
+    if not isinstance(path, (str, os.PathLike)):
+        raise ArgumentError(f"path={path!r}: expected a file's name, a str or a Path")
     try:
-        data.to_netcdf(str(part), engine="h5netcdf")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        with replacing(path) as part:
+            data.to_netcdf(str(part), engine="h5netcdf")
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ArgumentError(
+            f"path={os.fspath(path)!r} cannot be written ({why}): give a file in a folder that is "
+            "there"
+        ) from error
+
+
+def tail_size(number: int) -> int:
+    """Return how many of that many weights, the largest, their Pareto k depends on.
+
+    Args:
+        number: how many weights there are.
+
+    Example:
+        >>> from pyro_idvae.arviz_io import tail_size
+        >>> tail_size(100), tail_size(1_000_000)
+        (21, 3001)
+    """
+    return 1 + math.ceil(_tail_length(number))
+
+
+def _tail_length(number: int) -> float:
+    """Return the length of the tail that is fitted, before it is rounded."""
+    return min(number / 5, 3 * math.sqrt(number))
+
+
+def largest(values: np.ndarray[Any, Any], number: int) -> np.ndarray[Any, Any]:
+    """Return the largest numbers along the last axis, in any order; NaN counts as the largest."""
+    if values.shape[-1] <= number:
+        return values
+    return np.partition(values, -number, axis=-1)[..., -number:].copy()
 
 
 def pareto_k(
-    log_weights: np.ndarray[Any, Any], *, rounding: float | np.ndarray[Any, Any] = 0.0
+    log_weights: np.ndarray[Any, Any],
+    *,
+    rounding: float | np.ndarray[Any, Any] = 0.0,
+    number: int | None = None,
 ) -> np.ndarray[Any, Any]:
     """Return the Pareto shape k of importance weights.
 
@@ -138,6 +202,8 @@ def pareto_k(
         log_weights: log w, of shape ``batch + (num_samples,)``; −inf for a weight of 0.
         rounding: how far apart, in nats, equal log weights may come out; a number, or one for each
             entry of ``batch``.
+        number: how many weights there are, if these are the largest of them, :func:`tail_size` or
+            more; None if these are all.
 
     Returns:
         An array of shape ``batch``; above 0.7 the estimate from these weights is not reliable. 0
@@ -153,36 +219,51 @@ def pareto_k(
         >>> pareto_k(-1e5 + np.spacing(np.float32(1e5)) * np.arange(40.0), rounding=0.5)
         array(0.)
     """
-    batch, number = log_weights.shape[:-1], log_weights.shape[-1]
-    flat = np.asarray(log_weights, dtype=np.float64).reshape(-1, number)
+    batch, given = log_weights.shape[:-1], log_weights.shape[-1]
+    number = given if number is None else number
+    flat = np.asarray(log_weights, dtype=np.float64).reshape(-1, given)
     k = np.full(len(flat), np.nan)
     if number < LEAST_WEIGHTS or not len(flat):
         return k.reshape(batch)
-    top = flat.max(-1)
-    defined = np.isfinite(top)
-    weights = np.maximum(flat[defined] - top[defined, None], LEAST_WEIGHT)
+    tails = np.sort(largest(flat, tail_size(number)), axis=-1)
+    defined = np.isfinite(tails[:, -1])
+    tails = np.maximum(tails[defined] - tails[defined, -1:], LEAST_WEIGHT)
     limit = np.maximum(np.broadcast_to(rounding, batch).reshape(-1)[defined], EQUAL_WEIGHTS)
-    tail = int(min(number / 5, 3 * number**0.5))
-    spread = -np.partition(weights, number - tail, axis=-1)[:, number - tail]
-    even = spread <= limit
+    even = -tails[:, -math.floor(_tail_length(number))] <= limit
     found = np.where(limit <= COARSEST, 0.0, np.nan)
     if not even.all():
-        found[~even] = _fitted_k(weights[~even])
+        found[~even] = _fitted_k(tails[~even], number)
     k[defined] = found
     return k.reshape(batch)
 
 
-def _fitted_k(log_weights: np.ndarray[Any, Any]) -> Any:
-    """Return k of rows of weights by the installed version."""
+def _fitted_k(tails: np.ndarray[Any, Any], number: int) -> np.ndarray[Any, Any]:
+    """Return k by the installed version, from the largest of so many weights of each row."""
+    # The versions round the length of a tail differently.
+    length = _tail_length(number)
+    width = 5 * (math.ceil(length) if LEGACY else math.floor(length))
+    step = max(1, NUMBERS_AT_ONCE // width)
+    parts = []
+    for first in range(0, len(tails), step):
+        part = tails[first : first + step]
+        # What is below the tail counts by its number alone.
+        weights = np.full((len(part), width), LEAST_WEIGHT)
+        weights[:, -part.shape[-1] :] = part
+        parts.append(_version_k(weights))
+    return np.concatenate(parts)
+
+
+def _version_k(log_weights: np.ndarray[Any, Any]) -> Any:
+    """Return k of the largest fifth of each row of weights."""
     # Both warn of large k, which is what the caller asks for; profiles of far tails overflow to 0.
     with warnings.catch_warnings(), np.errstate(over="ignore"):
         warnings.simplefilter("ignore", UserWarning)
         if LEGACY:
-            return az.psislw(log_weights)[1]  # type: ignore[no-untyped-call,unused-ignore]
+            return az.psislw(log_weights, reff=TAIL_ALONE)[1]  # type: ignore[no-untyped-call,unused-ignore]
         from arviz_stats.base import array_stats
 
         # This version takes log *ratios* of leave-one-out, the negatives of log weights.
-        return array_stats.psislw(-log_weights)[1]
+        return array_stats.psislw(-log_weights, r_eff=TAIL_ALONE)[1]
 
 
 def density(

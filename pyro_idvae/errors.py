@@ -48,7 +48,7 @@ class SiteMismatchError(ValueError):
 
 
 class CheckpointError(ValueError):
-    """A file does not hold the parameters of the given model and guide."""
+    """A file of weights cannot be read or written, is damaged, or is of another model or fit."""
 
 
 class ConvergenceError(RuntimeError):

@@ -82,6 +82,51 @@ def test_it_survives_a_file(tmp_path):
     )
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_path_may_be_a_string_and_replaces_what_was_there(tmp_path, kind, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("draws.nc").write_text("something else")
+    Path("draws.nc").chmod(0o640)
+    seam.save_netcdf(example(), kind("draws.nc"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["draws.nc"]
+    assert Path("draws.nc").stat().st_mode & 0o777 == 0o640
+    assert "posterior" in seam.groups_of(az.from_netcdf("draws.nc"))
+
+
+def test_a_path_that_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("file").write_text("kept")
+    for path in ("none/draws.nc", "folder", "file/draws.nc", "", ".", "a\0b", "/dev/null"):
+        with pytest.raises(seam.ArgumentError, match="cannot be written"):
+            seam.save_netcdf(example(), path)
+    for path in (None, 3, b"draws.nc", ["draws.nc"]):
+        with pytest.raises(seam.ArgumentError, match="expected a file's name"):
+            seam.save_netcdf(example(), path)
+    with pytest.raises(TypeError, match="expected ArviZ data"):
+        seam.save_netcdf("draws", "draws.nc")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+    assert Path("file").read_text() == "kept"
+
+
+def test_an_error_half_way_leaves_the_old_file(tmp_path):
+    path = tmp_path / "draws.nc"
+    seam.save_netcdf(example(), path)
+    before = path.read_bytes()
+
+    class Broken:
+        groups = staticmethod(lambda: [])
+
+        def to_netcdf(self, name, engine):
+            Path(name).write_bytes(before[:1000])
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(seam.ArgumentError, match="No space left"):
+        seam.save_netcdf(Broken(), path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["draws.nc"]
+
+
 def test_wrong_dimensions_are_refused():
     with pytest.raises(ValueError, match="posterior/z has shape"):
         seam.to_arviz({"posterior": {"z": seam.Variable(np.zeros((1, 2, 3)), ())}})
@@ -95,6 +140,24 @@ def test_pareto_k_finds_the_tail_index(true_k):
     assert found.shape == (20,)
     error = found.std() / len(found) ** 0.5
     assert abs(found.mean() - true_k) < 0.05 + 4 * error
+
+
+@pytest.mark.parametrize("number", [30, 33, 225, 226, 1000, 5001])
+def test_k_is_that_of_all_weights_and_needs_the_largest_alone(number):
+    rng = np.random.default_rng(2)
+    weights = np.log(rng.pareto(1 / 0.7, size=(4, number)) + 1)
+    weights[0, ::2] = weights[0].min()
+    weights[1] *= 30
+    if seam.LEGACY:
+        expected = seam.az.psislw(weights)[1]
+    else:
+        from arviz_stats.base import array_stats
+
+        expected = array_stats.psislw(-weights)[1]
+    assert seam.pareto_k(weights).tolist() == expected.tolist()
+    tails = np.sort(weights)[:, -seam.tail_size(number) :]
+    assert tails.shape[1] < number
+    assert seam.pareto_k(rng.permuted(tails, axis=1), number=number).tolist() == expected.tolist()
 
 
 def test_equal_weights_have_a_small_k():

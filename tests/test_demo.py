@@ -1,9 +1,11 @@
 import csv
+import signal
 import sys
 
 import arviz
 import numpy as np
 import pytest
+from pyro.infer import NUTS
 
 from pyro_idvae import __main__
 from pyro_idvae.arviz_io import groups_of
@@ -49,6 +51,52 @@ def test_the_demo_writes_what_it_says_and_repeats_itself(monkeypatch, tmp_path, 
     np.testing.assert_array_equal(data["posterior"]["latent"], other["posterior"]["latent"])
 
 
+PICTURES = {"losses.png", "reconstructions.png", "latent_walk.png"}
+
+
+def test_the_demo_keeps_what_is_finished_when_it_is_interrupted(monkeypatch, tmp_path, capsys):
+    from pyro_idvae.experiments import demo
+
+    count = [0]
+    find, judge = NUTS.sample, demo.evaluate
+
+    def evaluate(*args, num_samples, **options):
+        return judge(*args, num_samples=20, **options)
+
+    def pressed(self, params):
+        count[0] += 1
+        # Eight steps of warm-up and eight draws of one chain, then six draws of the other.
+        if count[0] == 31:
+            signal.raise_signal(signal.SIGINT)
+        return find(self, params)
+
+    monkeypatch.setattr(demo, "evaluate", evaluate)
+    monkeypatch.setattr(NUTS, "sample", pressed)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, tmp_path)
+    assert ended.value.code == 130
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == f"interrupted: what was finished is in {tmp_path}"
+    files = {p.name for p in tmp_path.iterdir()}
+    assert files == PICTURES | {"summary.csv", "posterior.nc", "prior_posterior.png"}
+    data = groups_of(arviz.from_netcdf(str(tmp_path / "posterior.nc")))
+    assert data["posterior"].attrs["complete"] == 0
+    assert data["posterior"]["latent"].shape == (2, 6, 3, 16)
+    # Before the first draw there is no posterior to keep.
+    count[0] = 29
+    for picture in ("reconstructions", "walk"):
+        monkeypatch.setattr(demo, f"_plot_{picture}", lambda *args: args[-1].touch())
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, tmp_path / "warm-up")
+    assert ended.value.code == 130
+    assert {p.name for p in (tmp_path / "warm-up").iterdir()} == PICTURES | {"summary.csv"}
+    monkeypatch.setattr(demo, "train", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, tmp_path / "training")
+    assert ended.value.code == 130
+    assert not list((tmp_path / "training").iterdir())
+
+
 def test_the_digits_experiment_runs(monkeypatch, tmp_path, capsys):
     from pyro_idvae.experiments import digits as experiment
 
@@ -61,7 +109,7 @@ def test_the_digits_experiment_runs(monkeypatch, tmp_path, capsys):
     )
     run_experiment()
     files = {p.name for p in (tmp_path / "digits").iterdir()}
-    assert files == {"digits.csv", "digits_tuning.csv", "digits.png"}
+    assert files == {"digits.csv", "digits_tuning.csv", "digits.png", "options.json"}
     rows = read(tmp_path / "digits" / "digits.csv")
     assert len(rows) == 4
     assert "IDVAE, L ≥ 1" in capsys.readouterr().out

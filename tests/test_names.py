@@ -91,7 +91,7 @@ def test_names_and_shapes_go_through(model):
         rows = plot_prior_posterior(data, num_data=10, num_latents=10)
         assert rows.shape == (ROWS, count)
         labels = [ax.get_ylabel() for ax in rows[:, 0]]
-        assert labels == [f"data {i}" for i in range(ROWS)]
+        assert labels == [f"{latents.data_dim} {i}" for i in range(ROWS)]
         assert [ax.get_xlabel() for ax in rows[-1]] == list(site.labels)
         assert len(plot_collapse(report).get_yticklabels()) == count + 1
         plt.close("all")

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyro_idvae.datasets.sizes import check_number, check_seed, check_size
+
 MIXTURE_REGIMES: dict[str, tuple[float, float]] = {
     "one cluster": (-1.0, -1.0),
     "overlapping": (-1.0, 1.0),
@@ -68,7 +70,7 @@ def mixture_data(
         A :class:`MixtureData`.
 
     Raises:
-        ValueError: for another regime, or no data.
+        ValueError: for another regime, no data, or a seed out of range.
 
     Example:
         >>> from pyro_idvae.datasets import mixture_data
@@ -80,10 +82,10 @@ def mixture_data(
         Wang, Blei & Cunningham, *Posterior Collapse and Latent Variable Non-identifiability*,
         NeurIPS 2021.
     """
-    if regime not in MIXTURE_REGIMES:
+    if not isinstance(regime, str) or regime not in MIXTURE_REGIMES:
         raise ValueError(f"regime={regime!r}: expected one of {', '.join(MIXTURE_REGIMES)}")
-    _check_size(num_data)
-    generator = torch.Generator().manual_seed(seed)
+    check_size("num_data", num_data)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     first, second = MIXTURE_REGIMES[regime]
     assignments = (torch.rand(num_data, generator=generator) >= FIRST_WEIGHT).long()
     x = torch.tensor([first, second])[assignments] + torch.randn(num_data, generator=generator)
@@ -122,18 +124,12 @@ def pca_data(
         >>> data.x.shape, round(float(data.w.norm()), 3)
         (torch.Size([500, 5]), 2.0)
     """
-    _check_size(num_data)
-    if data_dim < 1:
-        raise ValueError(f"data_dim={data_dim}: expected at least 1")
-    if not scale > 0:
-        raise ValueError(f"scale={scale}: expected a number above 0")
-    generator = torch.Generator().manual_seed(seed)
+    check_size("num_data", num_data)
+    check_size("data_dim", data_dim)
+    check_number("signal", signal)
+    check_number("scale", scale, above=0.0)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     w = torch.full((data_dim, 1), signal / data_dim**0.5)
     z = torch.randn(num_data, 1, generator=generator)
     x = z @ w.mT + scale * torch.randn(num_data, data_dim, generator=generator)
     return PCAData(x, z, w, scale)
-
-
-def _check_size(num_data: int) -> None:
-    if num_data < 1:
-        raise ValueError(f"num_data={num_data}: expected at least 1")

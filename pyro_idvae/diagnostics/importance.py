@@ -4,32 +4,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyro.distributions as dist
-from scipy.special import logsumexp
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_idvae import _upstream
 from pyro_idvae._checks import check_count
-from pyro_idvae.diagnostics.weights import weigh
+from pyro_idvae.diagnostics.weights import RunningWeights, sum_terms
 from pyro_idvae.errors import ArgumentError, DataError
-from pyro_idvae.infer.draws import draw_guide
 from pyro_idvae.infer.fit.batches import TensorBatches
 from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.determinism import check_deterministic
+from pyro_idvae.programs.door import check_pair
 from pyro_idvae.programs.plates import check_amortised
 from pyro_idvae.programs.run import Program
+from pyro_idvae.programs.side_by_side import densities_of, group_size, guide_draws
 from pyro_idvae.programs.sites import latent_sites, unwrap_masks
 
 Array = np.ndarray[Any, Any]
 
 FEW_ROWS = 5
 """Rows that a message names."""
+RUNS_AT_ONCE = 16
+"""Runs of the model whose draws are weighed together: few, to save memory; enough that the draws
+which are also run alone, to check the others, cost little."""
 
 
 def _check_density(bound: BoundModel) -> None:
@@ -82,6 +86,7 @@ class ImportanceEstimate:
         return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
+@left_as_found
 def importance_log_likelihood(
     model: Program,
     guide: Program,
@@ -129,40 +134,49 @@ def importance_log_likelihood(
     """
     check_count("num_samples", num_samples, minimum=2)
     batches = TensorBatches(as_arguments(data), batch_size)
+    check_pair(model, guide, batches.arguments)
     if batches.batch_size < batches.num_rows:
         check_amortised(model, guide, batches.arguments)
     values: list[Array] = []
     shapes: list[Array] = []
-    bar = tqdm(total=batches.num_rows, desc="importance sampling", disable=not progress)
+    total = batches.num_rows * num_samples
+    bar = tqdm(total=total, desc="importance sampling", disable=not progress)
     for arguments in batches.batches(None):
         bound = BoundModel(model, guide, arguments)
+        check_deterministic(bound)
         _check_density(bound)
-        draws = draw_guide(bound, num_samples)
-        terms = {**draws.log_likelihood, **draws.log_prior, "log_q": -draws.stats["log_q"]}
-        if any(term.dim() < 3 for term in terms.values()):
-            raise ArgumentError(
-                "the guide's density does not factorise over the data: importance weights per "
-                "data point need every latent inside the data plate, in model and guide"
-            )
-        log_weights, k = weigh([_array(term) for term in terms.values()])
-        _check_weights(log_weights, terms, first=sum(map(len, shapes)))
-        values.append(logsumexp(log_weights, axis=-1) - math.log(num_samples))
-        shapes.append(k)
-        bar.update(bound.rows)
+        running = RunningWeights(bound.rows, num_samples)
+        for terms in _blocks(bound, num_samples):
+            weights = sum_terms(list(terms.values()))
+            _check_weights(weights.values, terms, first=sum(map(len, shapes)))
+            running.add(weights)
+            bar.update(weights.values.size)
+        values.append(running.log_mean())
+        shapes.append(running.pareto_k())
     bar.close()
     return ImportanceEstimate(np.concatenate(values), np.concatenate(shapes), num_samples)
 
 
-def _array(term: Tensor) -> Array:
-    found: Array = term.squeeze(0).cpu().numpy()
-    return found
+def _blocks(bound: BoundModel, num_samples: int) -> Iterator[dict[str, Array]]:
+    """Yield the terms of log weights by site, some draws at a time, of shape ``(draws, rows)``."""
+    step = RUNS_AT_ONCE * group_size(bound)
+    for first in range(0, num_samples, step):
+        values, log_q = guide_draws(bound, min(step, num_samples - first))
+        found = densities_of(bound, values)
+        terms = {**found.likelihood, **found.prior, "log_q": -log_q}
+        if any(term.dim() < 2 for term in terms.values()):
+            raise ArgumentError(
+                "the guide's density does not factorise over the data: importance weights per "
+                "data point need every latent inside the data plate, in model and guide"
+            )
+        yield {name: term.cpu().numpy() for name, term in terms.items()}
 
 
-def _check_weights(log_weights: Array, terms: Mapping[str, Tensor], first: int) -> None:
+def _check_weights(log_weights: Array, terms: Mapping[str, Array], first: int) -> None:
     """Raise for weights that are no numbers; −inf, a weight of 0, is one."""
     bad = (np.isnan(log_weights) | (log_weights == np.inf)).any(-1).nonzero()[0]
     if len(bad):
-        sites = [name for name, t in terms.items() if bool((t.isnan() | (t == math.inf)).any())]
+        sites = [name for name, t in terms.items() if (np.isnan(t) | (t == np.inf)).any()]
         named = ", ".join(str(first + row) for row in bad[:FEW_ROWS])
         raise DataError(
             f"the importance weights of {len(bad)} data points are not finite (rows {named}"

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pyro_idvae._stored import coordinate_labels
 from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.diagnostics.edits import check_together
 from pyro_idvae.diagnostics.limits import (
     Bound,
     Directions,
@@ -17,6 +19,7 @@ from pyro_idvae.diagnostics.limits import (
     bounds_of,
     directions_in,
 )
+from pyro_idvae.diagnostics.reading import by_row, data_dim_of, densities, density, divergences
 from pyro_idvae.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -25,21 +28,16 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
-DATA_DIMS = ("data", "row", "data_point")
-"""What older files, which do not say it, call the dimension of data points."""
-
 
 def latent_labels(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Return the labels of a site's coordinates: ``z``, ``z[0]`` or ``z[0,1]``.
+    """Return the labels of a site's coordinates without names: ``z``, ``z[0]`` or ``z[0,1]``.
 
     Example:
         >>> from pyro_idvae.diagnostics.latents import latent_labels
         >>> latent_labels("z", (2,))
         ('z[0]', 'z[1]')
     """
-    if not shape:
-        return (name,)
-    return tuple(f"{name}[{','.join(map(str, place))}]" for place in np.ndindex(*shape))
+    return coordinate_labels(name, [range(size) for size in shape])
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +46,7 @@ class Latent:
 
     Attributes:
         name: of the site.
-        labels: of its coordinates.
+        labels: of its coordinates, by the labels of its dimensions if they have any.
         local: whether it has a value for each data point; else N = 1.
         values: posterior draws, of shape ``(chain, draw, N, K)``.
         prior: prior draws, of the same kind of shape; None if there are none.
@@ -84,12 +82,13 @@ class Latents:
         log_prior: log p(z) by latent site, likewise.
         log_q: a guide's log density, likewise; None without one.
         observed: observations by site.
-        divergences: divergent transitions of the sampler.
+        divergences: divergent transitions of the sampler, of all rows.
         mass: what share of each row's posterior its chains stand for, of shape ``(chain, N)``, NaN
             where that is unknown; None if it was never asked.
         mass_size: independent draws that these shares are worth, of shape ``(N,)``.
         bounds: bounds on what the coordinates of a site know, by site.
         directions: bounds for directions off the axes.
+        complete: whether these are all the draws that were wanted: no interrupt ended the sampling.
         groups: names of the groups the draws came with.
     """
 
@@ -109,6 +108,7 @@ class Latents:
     mass_size: Array | None = None
     bounds: Mapping[str, Bound] = field(default_factory=dict)
     directions: tuple[Directions, ...] = ()
+    complete: bool = True
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -124,7 +124,7 @@ class Latents:
     def point_label(self, row: int) -> str:
         """Return what to call a data point: its own label if it has one, else its number."""
         label = self.points[row]
-        return label if isinstance(label, str) else f"data {label}"
+        return label if isinstance(label, str) else f"{self.data_dim} {label}"
 
     def point_labels(self, latent: Latent) -> list[Any]:
         """Return the labels of a site's data points; ``["all"]`` for a global one."""
@@ -139,31 +139,36 @@ class Latents:
             name: of the argument, for messages.
 
         Raises:
-            ArgumentError: for data without a group ``posterior``.
+            ArgumentError: for data without a group ``posterior``, or whose groups do not belong
+                together: some were edited.
         """
         if isinstance(data, Latents):
             return data
-        groups = groups_of(data)
+        try:
+            groups = groups_of(data)
+        except TypeError as error:
+            raise ArgumentError(str(error)) from error
         posterior = groups.get("posterior")
         if posterior is None or not posterior.data_vars:
             raise ArgumentError(
                 f"{name} has the groups {sorted(groups)}: expected a posterior; pass what "
                 "from_guide, mcmc or from_mcmc returns"
             )
-        dim = _data_dim(groups)
+        dim = data_dim_of(groups)
+        check_together(groups, dim, name)
         stats: Any = groups.get("sample_stats", {})
         prior: Any = groups.get("prior", {})
         sites = {}
         for site in map(str, posterior.data_vars):
             array, score = posterior[site], f"prior_score_{site}"
-            shape = tuple(array.sizes[d] for d in array.dims if d not in ("chain", "draw", dim))
+            axes = [array[d].values for d in array.dims if d not in ("chain", "draw", dim)]
             sites[site] = Latent(
                 site,
-                latent_labels(site, shape),
+                coordinate_labels(site, axes),
                 dim in array.dims,
-                _flat(array, dim),
-                _flat(prior[site], dim) if site in prior else None,
-                _flat(stats[score], dim) if score in stats else None,
+                by_row(array, dim),
+                by_row(prior[site], dim) if site in prior else None,
+                by_row(stats[score], dim) if score in stats else None,
             )
         method = posterior.attrs.get("inference_method")
         at_prior: Any = groups.get("sample_stats_prior", {})
@@ -175,21 +180,22 @@ class Latents:
             # Files written before the attribute existed say it by their method alone.
             independent=bool(posterior.attrs.get("independent_draws", method == "svi")),
             method=method,
-            log_likelihood=_densities(groups.get("log_likelihood"), dim),
+            log_likelihood=densities(groups.get("log_likelihood"), dim),
             prior_log_likelihood={
-                str(n).removeprefix(prefix): _density(at_prior[n], dim)
+                str(n).removeprefix(prefix): density(at_prior[n], dim)
                 for n in at_prior
                 if str(n).startswith(prefix)
             },
-            log_prior=_densities(groups.get("log_prior"), dim),
-            log_q=_density(stats["log_q"], dim) if "log_q" in stats else None,
+            log_prior=densities(groups.get("log_prior"), dim),
+            log_q=density(stats["log_q"], dim) if "log_q" in stats else None,
             observed={str(n): v.values for n, v in groups.get("observed_data", {}).items()},
-            divergences=int(stats["diverging"].sum()) if "diverging" in stats else 0,
+            divergences=divergences(stats),
             groups=tuple(sorted(groups)),
             mass=np.asarray(stats["chain_mass"].values) if "chain_mass" in stats else None,
             mass_size=stats["chain_mass_size"].values if "chain_mass" in stats else None,
             bounds=bounds_in(stats, list(sites), dim),
             directions=directions_in(stats, dim),
+            complete=bool(posterior.attrs.get("complete", True)),
         )
 
     @classmethod
@@ -237,44 +243,18 @@ class Latents:
                 Directions(d.labels, d.local, d.loadings, Bound(*(m.T for m in d.moments)))
                 for d in directions
             ),
+            complete=draws.complete,
         )
 
 
-def _data_dim(groups: Mapping[str, Any]) -> str | None:
-    """Return the name of the dimension of data points, if anything has it."""
-    said = groups["posterior"].attrs.get("data_dim")
-    used = {
-        str(dim)
-        for group in ("posterior", "log_likelihood")
-        for array in groups.get(group, {}).values()
-        for dim in array.dims
-    }
-    if said is not None:
-        return str(said) if said in used else None
-    for array in groups.get("log_likelihood", {}).values():
-        if array.ndim > 2:
-            return str(array.dims[2])
-    return next((dim for dim in DATA_DIMS if dim in used), None)
-
-
-def _flat(array: Any, dim: str | None) -> Array:
-    """Return draws of shape (chain, draw, N, K)."""
-    local = dim in array.dims
-    leading = ("chain", "draw", dim) if local else ("chain", "draw")
-    values = np.asarray(array.transpose(*leading, ...).values)
-    return values.reshape(*values.shape[:2], values.shape[2] if local else 1, -1)
-
-
-def _densities(group: Any, dim: str | None) -> dict[str, Array]:
-    return {} if group is None else {str(n): _density(v, dim) for n, v in group.items()}
-
-
-def _density(array: Any, dim: str | None) -> Array:
-    """Return log densities of shape (chain, draw, N) or (chain, draw)."""
-    leading = ("chain", "draw", dim) if dim in array.dims else ("chain", "draw")
-    values = np.asarray(array.transpose(*leading, ...).values)
-    rest = tuple(range(len(leading), values.ndim))
-    return np.asarray(values.sum(rest)) if rest else values
+def check_labels(sites: Sequence[Latent], sides: Sequence[str]) -> None:
+    """Raise unless the coordinates of one latent are called the same everywhere."""
+    for site, side in zip(sites[1:], sides[1:], strict=True):
+        if site.labels != sites[0].labels:
+            raise ArgumentError(
+                f"the coordinates of {site.name!r} are {list(sites[0].labels)} in {sides[0]} but "
+                f"{list(site.labels)} in {side}: give both the same coords and dims"
+            )
 
 
 def _array(value: Any) -> Array:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pyro.distributions as dist
@@ -14,10 +15,13 @@ from pyro_idvae import _upstream
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.dependence import guide_dependences, prior_dependences
+from pyro_idvae.programs.door import open_pair
 from pyro_idvae.programs.run import Program, dry_run
 from pyro_idvae.programs.sites import unwrap_masks
+from pyro_idvae.programs.unchanged import unchanged
 
 
 def _site_name(bound: BoundModel, site: str | None) -> str:
@@ -83,6 +87,8 @@ def _marginals(bound: BoundModel, name: str) -> tuple[Any, Any, int]:
     return posterior, prior, dim - len(bound.trace.nodes[name]["fn"].event_shape)
 
 
+@left_as_found
+@unchanged()
 def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None = None) -> Tensor:
     r"""Return KL(q(z_k|x) ‖ p(z_k)) for each data point and latent dimension, in nats.
 
@@ -111,7 +117,7 @@ def kl_to_prior(model: Program, guide: Program, data: Any, *, site: str | None =
         >>> idvae.kl_to_prior(vae.model, vae.guide, torch.randn(7, 5)).shape
         torch.Size([7, 2])
     """
-    bound = BoundModel(model, guide, as_arguments(data))
+    bound = open_pair(model, guide, as_arguments(data))
     name = _site_name(bound, site)
     if bound.depends_on_summed(name):
         raise NoCertificateError(
@@ -138,6 +144,8 @@ def _is_real(support: Any) -> bool:
     return support is constraints.real
 
 
+@left_as_found
+@unchanged()
 def active_units(
     model: Program,
     guide: Program,
@@ -178,7 +186,7 @@ def active_units(
         Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, ICLR 2016.
     """
     check_real("threshold", threshold, above=0.0)
-    bound = BoundModel(model, guide, as_arguments(data))
+    bound = open_pair(model, guide, as_arguments(data))
     if bound.rows < 2:
         raise ArgumentError("data has 1 row: active units need the variance over at least two")
     name = _site_name(bound, site)
@@ -188,7 +196,16 @@ def active_units(
         means: Tensor = marginals[0].movedim(dim, 0)
         return means.var(0) > threshold
     with torch.no_grad(), bound.running():
-        draws = torch.stack([bound.draw_guide()[0][name] for _ in range(num_samples)])
-    draws = draws.movedim(dim, 1)
-    noise = draws.var(0).mean(0) / num_samples
-    return draws.mean(0).var(0) - noise > threshold
+        mean, squares = _moments(bound.draw_guide()[0][name] for _ in range(num_samples))
+    noise = squares.movedim(dim, 0).mean(0) / (num_samples * (num_samples - 1))
+    return mean.movedim(dim, 0).var(0) - noise > threshold
+
+
+def _moments(draws: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the mean of draws and their sum of squares around it, by Welford's recursion."""
+    mean = squares = torch.zeros(())
+    for number, draw in enumerate(draws, 1):
+        step = draw - mean
+        mean = mean + step / number
+        squares = squares + step * (draw - mean)
+    return mean, squares

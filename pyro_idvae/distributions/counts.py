@@ -14,7 +14,7 @@ from torch.nn.functional import logsigmoid
 from pyro_idvae._checks import check_real
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.likelihood import InjectiveLikelihood
-from pyro_idvae.distributions.log_scale import LogRatePoisson
+from pyro_idvae.distributions.log_scale import LargeNegativeBinomial, LogRatePoisson
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.transforms import Injection
 
@@ -85,7 +85,7 @@ class NegativeBinomialFamily(CountFamily):
         """Return the negative binomial of mean exp η."""
         self.refuse_total_count(total_count)
         concentration = self.get_global("concentration")
-        return dist.NegativeBinomial(concentration, logits=eta - concentration.log())
+        return LargeNegativeBinomial(concentration, logits=eta - concentration.log())
 
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
         """Return the sum of r·log[(1 − √(pp′))/√((1 − p)(1 − p′))]."""
@@ -120,6 +120,10 @@ class ZeroInflatedFamily(Family):
 
     def __init__(self, base: Family, gate: float = 0.1, *, learn_gate: bool = True) -> None:
         super().__init__()
+        if not isinstance(base, Family) or not base.factorised or not base.support.is_discrete:
+            raise ArgumentError(
+                f"base is a {type(base).__name__}: pass a family of counts, e.g. PoissonFamily()"
+            )
         self.base = base
         self.support = base.support
         logit = torch.tensor(check_real("gate", gate, above=0.0, below=1.0)).logit()

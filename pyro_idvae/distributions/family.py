@@ -140,8 +140,11 @@ class Family(AbstractOrFinal, nn.Module):
         """Keep the logarithm of a positive global parameter: a buffer, or learned."""
         if isinstance(value, Tensor):
             tensor = value.detach().clone()
-            if not tensor.is_floating_point() or not bool((tensor > 0).all()):
-                raise ArgumentError(f"{name} must be positive floating point: got {value}")
+            good = tensor.is_floating_point() and bool((tensor.isfinite() & (tensor > 0)).all())
+            if not good:
+                raise ArgumentError(
+                    f"{name} must be positive and finite, in floating point: got {value}"
+                )
         else:
             tensor = torch.tensor(check_real(name, value, above=0.0))
         if learn:

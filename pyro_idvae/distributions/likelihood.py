@@ -11,7 +11,13 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
-from pyro_idvae._checks import check_count, check_floating, check_last_dim, check_same_kind
+from pyro_idvae._checks import (
+    check_callable,
+    check_count,
+    check_floating,
+    check_last_dim,
+    check_same_kind,
+)
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.errors import ArgumentError, DataError, NoCertificateError, ShapeError
 from pyro_idvae.transforms import Injection
@@ -47,10 +53,22 @@ class Likelihood(AbstractOrFinal, PyroModule):
         covariates: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(family, Family):
+            raise ArgumentError(
+                f"family is a {type(family).__name__}: expected a Family such as NormalFamily()"
+            )
+        if covariates is not None:
+            check_callable("covariates", covariates, "a module from covariates to shifts of η")
         self.family = family
         self.latent_dim = check_count("latent_dim", latent_dim)
         self.parameter_dim = check_count("parameter_dim", parameter_dim)
         self.covariates = covariates
+        for name, value in (*family.named_parameters(), *family.named_buffers()):
+            if value.dim() and value.shape[-1] not in (1, self.parameter_dim):
+                raise ShapeError(
+                    f"{name.removeprefix('log_')} of the family has shape {tuple(value.shape)}: "
+                    f"expected one number, or one for each of the {self.parameter_dim} parameters"
+                )
 
     @property
     def event_shape(self) -> torch.Size:
@@ -88,12 +106,14 @@ class Likelihood(AbstractOrFinal, PyroModule):
         if self.covariates is not None:
             if covariates is None:
                 raise ArgumentError("covariates=None: this likelihood was built with covariates")
-            eta = eta + self.covariates(covariates)
+            eta = eta + self._shift(covariates, eta)
         elif covariates is not None:
             raise ArgumentError(
                 "covariates were given to a likelihood built without them: pass "
                 "covariates=<module> to its constructor"
             )
+        if total_count is not None:
+            self._check_total_count(total_count, eta)
         family = self.family  # looked up once: each look-up registers it with Pyro
         distribution = family(eta, total_count)
         if mask is not None:
@@ -101,11 +121,44 @@ class Likelihood(AbstractOrFinal, PyroModule):
             distribution = distribution.mask(mask)
         return distribution.to_event(1) if family.factorised else distribution
 
+    def _shift(self, covariates: Any, eta: Tensor) -> Tensor:
+        """Return what the covariates shift η by."""
+        module: Any = self.covariates
+        shift: Tensor = module(check_floating("covariates", covariates))
+        try:
+            fits = torch.broadcast_shapes(shift.shape, eta.shape) == eta.shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ShapeError(
+                f"covariates of shape {tuple(covariates.shape)} give a shift of shape "
+                f"{tuple(shift.shape)}: expected one that broadcasts to {tuple(eta.shape)}"
+            )
+        return shift
+
     def condition(self, z: Tensor, covariates: Tensor | None = None, **options: Any) -> Any:
         """Return the distribution of x given z, as :meth:`forward` does."""
         return self(z, covariates, **options)
 
+    def _check_total_count(self, total_count: Any, eta: Tensor) -> None:
+        shape = eta.shape if self.family.factorised else eta.shape[:-1]
+        number = isinstance(total_count, (int, float, Tensor))
+        total = torch.as_tensor(total_count) if number else torch.tensor(-1.0)
+        try:
+            fits = torch.broadcast_shapes(total.shape, shape) == shape
+        except RuntimeError:
+            fits = False
+        if not fits or not bool(((total >= 0) & total.isfinite()).all()):
+            said = f"of shape {tuple(total.shape)}" if number and total.dim() else repr(total_count)
+            raise ShapeError(
+                f"total_count {said}: expected counts from 0 that broadcast to {tuple(shape)}"
+            )
+
     def _check_mask(self, mask: Tensor, batch_shape: torch.Size) -> None:
+        if not isinstance(mask, Tensor):
+            raise ArgumentError(
+                f"mask is a {type(mask).__name__}: expected a torch.Tensor of torch.bool"
+            )
         try:
             fits = torch.broadcast_shapes(mask.shape, batch_shape) == batch_shape
         except RuntimeError:
@@ -141,6 +194,9 @@ class Likelihood(AbstractOrFinal, PyroModule):
         shape = self.event_shape
         if x.dim() < len(shape) or x.shape[x.dim() - len(shape) :] != shape:
             raise ShapeError(f"x has shape {tuple(x.shape)}: expected batch + {tuple(shape)}")
+        if mask is not None:
+            batch = x.shape[: x.dim() - len(shape)]
+            self._check_mask(mask, x.shape if self.family.factorised else batch)
         if x.numel() == 0:
             raise DataError(f"x has shape {tuple(x.shape)}: there are no observations")
         like = next(self.parameters(), None)

@@ -40,6 +40,10 @@ class NeuralLikelihood(Likelihood):
         parameter_dim: int | None = None,
         covariates: nn.Module | None = None,
     ) -> None:
+        if not isinstance(network, nn.Module):
+            raise ArgumentError(
+                f"network is a {type(network).__name__}: expected a module, e.g. nn.Linear(2, 5)"
+            )
         layers = [m for m in network.modules() if isinstance(m, nn.Linear)]
         if not layers and (latent_dim is None or parameter_dim is None):
             raise ArgumentError(

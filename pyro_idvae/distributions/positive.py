@@ -6,14 +6,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.likelihood import InjectiveLikelihood
-from pyro_idvae.distributions.log_scale import LogMeanGamma
+from pyro_idvae.distributions.log_scale import LogitMeanBeta, LogMeanGamma
 from pyro_idvae.transforms import Injection
 
 
@@ -86,12 +84,7 @@ class BetaFamily(Family):
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the Beta of mean sigmoid η."""
         self.refuse_total_count(total_count)
-        # Where a share of the precision would underflow to 0, the smallest number stands in.
-        tiny = torch.finfo(eta.dtype).tiny
-        precision = self.get_global("precision")
-        one = (precision * eta.sigmoid()).clamp_min(tiny)
-        zero = (precision * (-eta).sigmoid()).clamp_min(tiny)
-        return dist.Beta(one, zero)
+        return LogitMeanBeta(self.get_global("precision"), eta)
 
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
         """Return the sum of ½log B(a, b) + ½log B(a′, b′) − log B at the mean parameters."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from pyro_idvae._checks import check_options
 from pyro_idvae.distributions.binary import (
     BernoulliFamily,
     BinomialFamily,
@@ -55,7 +56,7 @@ FAMILIES: dict[str, tuple[type[Family], type[InjectiveLikelihood]]] = {
 
 
 def _entry(name: str) -> tuple[type[Family], type[InjectiveLikelihood]]:
-    plain = name.replace("_", "").lower()
+    plain = name.replace("_", "").lower() if isinstance(name, str) else ""
     if plain not in FAMILIES:
         raise ArgumentError(f"family={name!r}: expected one of {', '.join(FAMILIES)}")
     return FAMILIES[plain]
@@ -69,14 +70,16 @@ def make_family(name: str, **options: Any) -> Family:
         **options: its arguments, e.g. ``total_count=16``.
 
     Raises:
-        ArgumentError: for a name that is not one of the table's.
+        ArgumentError: for a name that is not one of the table's, or options it does not take.
 
     Example:
         >>> from pyro_idvae.distributions import make_family
         >>> make_family("binomial", total_count=16).name
         'binomial'
     """
-    return _entry(name)[0](**options)
+    family = _entry(name)[0]
+    check_options(family, options)
+    return family(**options)
 
 
 def make_injective(
@@ -97,5 +100,6 @@ def make_injective(
         torch.Size([5])
     """
     constructor: Any = _entry(name)[1]
+    check_options(constructor, options)
     likelihood: InjectiveLikelihood = constructor(injection, covariates=covariates, **options)
     return likelihood

@@ -3,44 +3,55 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Any
 
 from pyro_idvae.experiments import digits, mixture, pca
+from pyro_idvae.experiments.endings import interruptible
+from pyro_idvae.experiments.ledger import EarlierRunError
+from pyro_idvae.experiments.options import Parser, make_folder, seed, whole_number
+
+LEAST_DRAWS = 20
+"""Draws that a collapse report takes at least."""
 
 
-def _add_classical(
-    parser: argparse.ArgumentParser, *, num_data: int, num_samples: int, num_steps: int
-) -> None:
-    parser.add_argument("--data", type=int, default=num_data, help="observations (%(default)s)")
-    parser.add_argument("--chains", type=int, default=4, help="chains (%(default)s)")
-    parser.add_argument(
-        "--samples", type=int, default=num_samples, help="draws a chain (%(default)s)"
-    )
-    parser.add_argument(
-        "--warmup", type=int, default=500, help="NUTS steps before them (%(default)s)"
-    )
-    parser.add_argument(
-        "--steps", type=int, default=num_steps, help="optimiser steps of a guide (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything (%(default)s)")
+def _add_classical(parser: Parser, *, num_data: int, num_samples: int, num_steps: int) -> None:
+    for name, minimum, default, what in (
+        ("data", 2, num_data, "observations"),
+        ("chains", 1, 4, "chains"),
+        ("samples", LEAST_DRAWS, num_samples, "draws a chain"),
+        ("warmup", 0, 500, "NUTS steps before them"),
+        ("steps", 2, num_steps, "optimiser steps of a guide"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=whole_number(minimum), default=default, help=f"{what} (%(default)s)"
+        )
+    parser.add_argument("--seed", type=seed, default=0, help="seed of everything (%(default)s)")
     parser.add_argument(
         "--sequential", action="store_true", help="run chains in this process, one by one"
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m pyro_idvae.experiments", description=__doc__)
-    common = argparse.ArgumentParser(add_help=False)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m pyro_idvae.experiments", description=__doc__)
+    common = Parser(add_help=False)
     common.add_argument(
         "--out", type=Path, default=Path("out"), help="results go to OUT/NAME (%(default)s)"
     )
+    common.add_argument(
+        "--resume", action="store_true", help="go on with the rows that are in OUT/NAME"
+    )
     names = parser.add_subparsers(dest="name", metavar="NAME", required=True)
     one = names.add_parser("digits", parents=[common], help="VAE and IDVAE on real digits")
-    one.add_argument("--seeds", type=int, default=5, help="runs a model (%(default)s)")
-    one.add_argument("--epochs", type=int, default=300, help="epochs a run (%(default)s)")
+    one.add_argument("--seeds", type=whole_number(1), default=5, help="runs a model (%(default)s)")
     one.add_argument(
-        "--samples", type=int, default=2000, help="importance samples an image (%(default)s)"
+        "--epochs", type=whole_number(1), default=300, help="epochs a run (%(default)s)"
+    )
+    one.add_argument(
+        "--samples",
+        type=whole_number(2),
+        default=2000,
+        help="importance samples an image (%(default)s)",
     )
     _add_classical(
         names.add_parser(
@@ -63,14 +74,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Parse the command line and run."""
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
     out = options.out / options.name
+    make_folder(parser, out)
+    with interruptible(f"the rows in {out} stay, and --resume goes on from them"):
+        try:
+            _run(options, out)
+        except EarlierRunError as error:
+            parser.error(str(error))
+
+
+def _run(options: Any, out: Path) -> None:
     if options.name == "digits":
         digits.run(
             out,
             num_seeds=options.seeds,
             num_epochs=options.epochs,
             num_samples=options.samples,
+            resume=options.resume,
         )
         return
     run = mixture.run if options.name == "mixture" else pca.run
@@ -83,6 +105,7 @@ def main() -> None:
         num_steps=options.steps,
         parallel=not options.sequential,
         seed=options.seed,
+        resume=options.resume,
     )
 
 

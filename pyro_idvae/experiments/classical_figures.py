@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from pyro_idvae.datasets import MIXTURE_REGIMES
+from pyro_idvae.experiments.endings import save_figure
 
 COLOURS = {
     "closed form": "k",
@@ -73,8 +74,7 @@ def plot_mixture(
     axes[0, 0].set_ylabel("density, relative to its maximum")
     handles, labels = axes[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _densities(
@@ -154,8 +154,7 @@ def plot_pca(found: pd.DataFrame, epsilon: float, path: Path) -> None:
     figure.legend(
         labelled.values(), labelled.keys(), loc="outside lower center", ncols=6, frameon=False
     )
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def _divergences(ax: Any, part: pd.DataFrame, names: list[tuple[str, str]]) -> None:

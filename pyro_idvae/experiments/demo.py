@@ -14,6 +14,7 @@ from torch import Tensor
 from pyro_idvae.arviz_io import groups_of, save_netcdf
 from pyro_idvae.datasets import MAX_INK, digits
 from pyro_idvae.diagnostics import kl_to_prior
+from pyro_idvae.experiments.endings import save_figure, whole
 from pyro_idvae.experiments.images import Row, evaluate, make_idvae, make_vae, train, write_rows
 from pyro_idvae.infer import FitResult, from_guide, mcmc
 from pyro_idvae.models import VAE
@@ -22,12 +23,18 @@ from pyro_idvae.plots import plot_latent_walk, plot_losses, plot_prior_posterior
 LEARNING_RATES = {"VAE": 2e-3, "IDVAE": 4e-3}
 """Each model's best of a common grid on validation images; see the digits experiment."""
 
+LEAST_DRAWS = 4
+"""Draws of a chain that a density can be drawn of."""
+
 NUM_SAMPLED = 3
 """Held-out digits whose exact posterior is sampled."""
 
 
 def run(out: Path, *, seed: int = 0, num_epochs: int = 150, num_draws: int = 250) -> list[Row]:
     """Train both models, print the table, sample and draw; see the module's docstring.
+
+    Each file is written as soon as what it shows is there, and whole. Ctrl-C while NUTS samples
+    keeps the draws so far.
 
     Args:
         out: folder for ``posterior.nc``, ``summary.csv`` and the PNG files.
@@ -37,6 +44,9 @@ def run(out: Path, *, seed: int = 0, num_epochs: int = 150, num_draws: int = 250
 
     Returns:
         One row a model.
+
+    Raises:
+        KeyboardInterrupt: after an interrupt, when all that it left is written.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # small matrices: more threads only wait for each other
@@ -59,6 +69,9 @@ def run(out: Path, *, seed: int = 0, num_epochs: int = 150, num_draws: int = 250
     print(format_rows(rows))
     print()
     write_rows(rows, out / "summary.csv")
+    _plot_losses(fits, out / "losses.png")
+    _plot_reconstructions(models, data.test[:8], out / "reconstructions.png")
+    _plot_walk(models, data.test, out / "latent_walk.png")
     chosen = data.test[:NUM_SAMPLED]
     labels = [f"digit {int(label)}" for label in data.test_labels[:NUM_SAMPLED]]
     identifiable = models["IDVAE"]
@@ -77,10 +90,9 @@ def run(out: Path, *, seed: int = 0, num_epochs: int = 150, num_draws: int = 250
         identifiable.model, identifiable.guide, chosen, num_samples=1000, coords={"data": labels}
     )
     save_netcdf(exact, out / "posterior.nc")
-    _plot_posterior(exact, guide, out / "prior_posterior.png")
-    _plot_losses(fits, out / "losses.png")
-    _plot_reconstructions(models, data.test[:8], out / "reconstructions.png")
-    _plot_walk(models, data.test, out / "latent_walk.png")
+    if groups_of(exact)["posterior"].sizes["draw"] >= LEAST_DRAWS:
+        _plot_posterior(exact, guide, out / "prior_posterior.png")
+    whole(exact)
     stats = groups_of(exact)["sample_stats"]
     diverging = int(stats["diverging"].sum())
     acceptance = float(stats["acceptance_rate"].mean())
@@ -117,14 +129,12 @@ def format_rows(rows: list[Row]) -> str:
 
 def _plot_posterior(exact: Any, guide: Any, path: Path) -> None:
     axes = plot_prior_posterior({"NUTS (exact)": exact, "SVI (guide)": guide}, num_data=NUM_SAMPLED)
-    axes[0, 0].figure.savefig(path, dpi=150)
-    plt.close(axes[0, 0].figure)
+    save_figure(axes[0, 0].figure, path)
 
 
 def _plot_losses(fits: dict[str, FitResult], path: Path) -> None:
     ax = plot_losses(fits)
-    ax.figure.savefig(path, dpi=150)
-    plt.close(ax.figure)
+    save_figure(ax.figure, path)
 
 
 def _image(ax: Any, pixels: Tensor) -> None:
@@ -155,8 +165,7 @@ def _plot_reconstructions(models: dict[str, VAE], images: Tensor, path: Path) ->
             _image(ax, image)
         line[0].set_ylabel(name)
     figure.suptitle("Held-out digits and their reconstructions")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 @torch.no_grad()
@@ -187,5 +196,4 @@ def _plot_walk(models: dict[str, VAE], images: Tensor, path: Path) -> None:
                 ax.set_xlabel("")
     figure.suptitle("One digit moved along one latent dimension")
     figure.supxlabel("value of the dimension (prior standard deviations)")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -12,7 +12,9 @@ import matplotlib.pyplot as plt
 import torch
 
 from pyro_idvae.datasets import digits
-from pyro_idvae.experiments.images import Row, evaluate, make_idvae, make_vae, train, write_rows
+from pyro_idvae.experiments.endings import save_figure
+from pyro_idvae.experiments.images import Row, evaluate, make_idvae, make_vae, train
+from pyro_idvae.experiments.ledger import Ledger, begin
 from pyro_idvae.models import VAE
 
 LEARNING_RATES = (1e-3, 2e-3, 4e-3)
@@ -31,7 +33,12 @@ def makers() -> dict[str, Callable[[int], VAE]]:
 
 
 def run(
-    out: Path, *, num_seeds: int = 5, num_epochs: int = 300, num_samples: int = 2000
+    out: Path,
+    *,
+    num_seeds: int = 5,
+    num_epochs: int = 300,
+    num_samples: int = 2000,
+    resume: bool = False,
 ) -> list[Row]:
     """Tune, train and judge; writes ``digits.csv``, ``digits_tuning.csv`` and ``digits.png``.
 
@@ -40,18 +47,23 @@ def run(
         num_seeds: runs a model.
         num_epochs: epochs a run; the best on validation images counts.
         num_samples: importance samples an image.
+        resume: whether to go on with the rows that are there.
 
     Returns:
         One row a model and seed.
+
+    Raises:
+        EarlierRunError: for a folder with rows, without ``resume`` or of other options.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    options = {"seeds": num_seeds, "epochs": num_epochs, "samples": num_samples}
+    begin(out, options, resume=resume)
     torch.set_num_threads(1)
     data = digits()
-    rows: list[Row] = []
-    tuning: list[tuple[str, float, float]] = []
+    tuning, found = Ledger(out / "digits_tuning.csv"), Ledger(out / "digits.csv")
     for name, make in makers().items():
-        best_rate, best_loss = 0.0, float("inf")
         for rate in LEARNING_RATES:
+            if tuning.find(model=name, learning_rate=rate):
+                continue
             result = train(
                 make(TUNING_SEED),
                 data.train,
@@ -61,32 +73,28 @@ def run(
                 progress=False,
             )
             loss = min(result.validation_losses)
-            tuning.append((name, rate, loss))
-            if loss < best_loss:
-                best_rate, best_loss = rate, loss
-        for seed in range(num_seeds):
+            tuning.add([{"model": name, "learning_rate": rate, "validation_loss": loss}])
+        best = min(tuning.find(model=name), key=lambda row: float(row["validation_loss"]))
+        # A model's rows are in the order of their seeds.
+        for seed in range(len(found.find(model=name)), num_seeds):
             vae = make(seed)
             result = train(
                 vae,
                 data.train,
-                learning_rate=best_rate,
+                learning_rate=best["learning_rate"],
                 num_epochs=num_epochs,
                 seed=seed,
                 progress=False,
             )
             row = evaluate(name, vae, result, data.test, num_samples=num_samples, seed=seed)
-            rows.append(row)
+            found.add([asdict(row)])
             print(
-                f"{name}, learning rate {best_rate:g}, seed {seed}: log p(x) "
+                f"{name}, learning rate {best['learning_rate']:g}, seed {seed}: log p(x) "
                 f"{row.log_likelihood:.2f}, KL {row.kl:.2f}, {row.active_units} active, least "
                 f"{row.min_nats:.3f} nats",
                 flush=True,
             )
-    with (out / "digits_tuning.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["model", "learning_rate", "validation_loss"])
-        writer.writerows(tuning)
-    write_rows(rows, out / "digits.csv")
+    rows = [Row.of(columns) for columns in found.rows]
     print(table(rows))
     _plot(rows, out / "digits.png")
     return rows
@@ -133,5 +141,4 @@ def _plot(rows: list[Row], path: Path) -> None:
     ax.set_xscale("symlog", linthresh=0.01)
     ax.set_xlim(left=0)
     ax.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path)

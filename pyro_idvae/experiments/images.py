@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from pyro.infer import TraceMeanField_ELBO
 from torch import Tensor
 
+from pyro_idvae._files import replacing
 from pyro_idvae.datasets import MAX_INK
 from pyro_idvae.diagnostics import active_units, importance_log_likelihood, kl_to_prior
 from pyro_idvae.distributions import NeuralLikelihood, make_family
@@ -42,10 +46,17 @@ class Row:
     active_units: int
     min_nats: float
 
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> Row:
+        """Return a row as it was read from a file."""
+        bound = columns["lipschitz"]
+        unknown = bound is None or bool(np.isnan(bound))
+        return cls(**{**columns, "lipschitz": None if unknown else bound})
+
 
 def write_rows(rows: list[Row], path: Path) -> None:
-    """Write a table as CSV."""
-    with path.open("w", newline="") as file:
+    """Write a table as CSV, whole or not at all."""
+    with replacing(path) as part, part.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=[field.name for field in fields(Row)])
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
@@ -78,8 +89,12 @@ def make_idvae(seed: int, lipschitz: float = 1.0) -> IDVAE:
 def train(
     vae: VAE, images: Tensor, *, learning_rate: float, num_epochs: int, seed: int, progress: bool
 ) -> FitResult:
-    """Fit with a tenth of the images for validation; keeps the best validation epoch."""
-    return fit(
+    """Fit with a tenth of the images for validation; keeps the best validation epoch.
+
+    Raises:
+        KeyboardInterrupt: if Ctrl-C ended the fit: what it had found is no result to compare.
+    """
+    result = fit(
         vae.model,
         vae.guide,
         images,
@@ -91,6 +106,9 @@ def train(
         seed=seed,
         progress=progress,
     )
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return result
 
 
 def evaluate(

@@ -19,6 +19,8 @@ from pyro_idvae.arviz_io import groups_of
 from pyro_idvae.datasets import MIXTURE_REGIMES, mixture_data
 from pyro_idvae.diagnostics import CollapseReport, collapse_report, discrete_information
 from pyro_idvae.experiments.classical_figures import plot_mixture
+from pyro_idvae.experiments.endings import whole
+from pyro_idvae.experiments.ledger import Ledger, begin
 from pyro_idvae.experiments.posteriors import GUIDES, convergence, fit_guide
 from pyro_idvae.infer import from_mcmc, mcmc
 from pyro_idvae.models import GaussianMixture
@@ -43,6 +45,7 @@ def run(
     num_steps: int = 2500,
     parallel: bool = True,
     seed: int = 0,
+    resume: bool = False,
 ) -> pd.DataFrame:
     """Sample, fit and judge; writes ``mixture.csv`` and ``mixture.png``.
 
@@ -56,19 +59,36 @@ def run(
         num_steps: optimiser steps of each guide.
         parallel: whether chains run in processes of their own.
         seed: seed of everything random.
+        resume: whether to go on with the rows that are there.
 
     Returns:
         One row a regime and method; nats where there is no unit.
+
+    Raises:
+        EarlierRunError: for a folder with rows, without ``resume`` or of other options.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    options = {
+        "data": num_data,
+        "regimes": list(regimes),
+        "samples": num_samples,
+        "warmup": warmup_steps,
+        "chains": num_chains,
+        "steps": num_steps,
+        "seed": seed,
+    }
+    begin(out, options, resume=resume)
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    ledger = Ledger(out / "mixture.csv")
     curves: dict[str, dict[str, Any]] = {}
     for regime in regimes:
         data = mixture_data(regime, num_data=num_data, seed=seed)
         model = GaussianMixture(concentration=CONCENTRATION)
         curves[regime] = {}
         for method in ("NUTS", *GUIDES):
+            name = f"{regime}, {method}"
+            if ledger.find(regime=regime, method=method):
+                curves[regime][method] = ledger.kept(name)
+                continue
             if method == "NUTS":
                 draws, figures = _sample(
                     model,
@@ -101,10 +121,10 @@ def run(
                 **_assigned(model, data.x, draws),
                 **figures,
             }
-            rows.append(row)
+            ledger.keep(name, theta)
+            ledger.add([row])
             print(_in_words(row), flush=True)
-    found = pd.DataFrame(rows)
-    found.to_csv(out / "mixture.csv", index=False)
+    found = ledger.frame()
     print(table(found))
     plot_mixture(found, curves, CONCENTRATION, out / "mixture.png")
     return found
@@ -147,17 +167,19 @@ def _sample(
 ) -> tuple[Any, dict[str, float]]:
     """Return NUTS draws with how far they can be trusted."""
     begin = time.perf_counter()
-    draws = mcmc(
-        model,
-        x,
-        num_samples=num_samples,
-        warmup_steps=warmup_steps,
-        num_chains=num_chains,
-        jit_compile=True,
-        parallel=parallel,
-        num_prior_samples=PRIOR_SAMPLES,
-        seed=seed,
-        progress=False,
+    draws = whole(
+        mcmc(
+            model,
+            x,
+            num_samples=num_samples,
+            warmup_steps=warmup_steps,
+            num_chains=num_chains,
+            jit_compile=True,
+            parallel=parallel,
+            num_prior_samples=PRIOR_SAMPLES,
+            seed=seed,
+            progress=False,
+        )
     )
     seconds = time.perf_counter() - begin
     groups = groups_of(draws)

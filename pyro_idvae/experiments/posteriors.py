@@ -91,6 +91,8 @@ def fit_guide(
         seed=seed,
         progress=False,
     )
+    if result.interrupted:
+        raise KeyboardInterrupt
     pyro.set_rng_seed(seed)
     draws = from_guide(model, guide, x, num_samples=num_draws, num_prior_samples=num_prior_samples)
     groups = groups_of(draws)

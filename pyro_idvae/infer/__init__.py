@@ -2,14 +2,17 @@
 """SVI and MCMC on any Pyro model, results as ArviZ data."""
 
 from pyro_idvae.infer.arviz import from_guide, from_mcmc
-from pyro_idvae.infer.fit import FitResult, fit, load, save
+from pyro_idvae.infer.fit import Callback, FitResult, Progress, StopOnPlateau, fit, load, save
 from pyro_idvae.infer.laplace import AutoInjectiveLaplace
 from pyro_idvae.infer.mcmc import mcmc
 from pyro_idvae.infer.rowwise.vectorized import VectorizedHMC
 
 __all__ = [
     "AutoInjectiveLaplace",
+    "Callback",
     "FitResult",
+    "Progress",
+    "StopOnPlateau",
     "VectorizedHMC",
     "fit",
     "from_guide",

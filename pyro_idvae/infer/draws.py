@@ -41,6 +41,8 @@ class Draws:
         prior: draws from the prior; None if there are none.
         mass: what share of each row's posterior its chains stand for; None if unknown.
         limits: bounds on what the marginals know; None if not computed.
+        complete: whether these are all the draws that were wanted; an interrupt may have ended the
+            sampling.
     """
 
     values: Values
@@ -53,6 +55,7 @@ class Draws:
     prior: PriorDraws | None = field(default=None, repr=False)
     mass: ChainMass | None = field(default=None, repr=False)
     limits: Limits | None = field(default=None, repr=False)
+    complete: bool = True
 
     @property
     def shape(self) -> tuple[int, int]:

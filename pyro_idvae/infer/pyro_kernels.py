@@ -4,29 +4,35 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import pickle
-import warnings
-from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import torch
-from pyro.infer import HMC, MCMC, NUTS
+from pyro import poutine
+from pyro.infer import HMC, NUTS
 from pyro.infer.autoguide import init_to_value
 from torch import Tensor
+from tqdm.auto import trange
 
 from pyro_idvae import _upstream
+from pyro_idvae.errors import DataError
+from pyro_idvae.infer.apart import run_apart
 from pyro_idvae.infer.laplace.autoguide import LaplaceStart
 from pyro_idvae.programs.arguments import Arguments
+from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.run import Program, dry_run, evaluating, frozen
 
-Chain = tuple[dict[str, Tensor], dict[str, Tensor]]
-"""Draws and statistics of one chain."""
+
+class Draw(NamedTuple):
+    """One draw of a chain."""
+
+    values: dict[str, Tensor]
+    """The latents by site."""
+    stats: dict[str, Tensor]
+    """Statistics of the iteration, each of one number."""
 
 
 class _Recording:
@@ -37,13 +43,28 @@ class _Recording:
 
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Set up as Pyro does, then listen to the trajectories and put in the metric."""
-        super().setup(warmup_steps, *args, **kwargs)  # type: ignore[misc]
+        with _finding_a_start():
+            super().setup(warmup_steps, *args, **kwargs)  # type: ignore[misc]
         _upstream.on_trajectory(self, self._note)
         if self.start_covariance is not None:
             _upstream.set_metric(self, self.start_covariance)
 
     def _note(self, energy: float) -> None:
         self.energy = energy
+
+
+@contextmanager
+def _finding_a_start() -> Iterator[None]:
+    """Say what Pyro's error means where no prior draw has a finite density."""
+    try:
+        yield
+    except ValueError as error:
+        if "valid initial params" not in str(error):
+            raise
+        raise DataError(
+            "no start for the chains: the density, or its gradient, is not finite wherever the "
+            "latents were tried. Look at the scale of the data and at the likelihood's parameters"
+        ) from error
 
 
 class _RecordingNUTS(_Recording, NUTS):
@@ -56,27 +77,6 @@ class _RecordingHMC(_Recording, HMC):
 
 PYRO_KERNELS = {"hmc": HMC, "nuts": NUTS}
 KERNELS = {"hmc": _RecordingHMC, "nuts": _RecordingNUTS}
-
-
-class _Stats:
-    """Statistics of one chain's draws, through MCMC's hook."""
-
-    def __init__(self) -> None:
-        self.energy: list[float] = []
-        self.acceptance: list[float] = []
-        self.step_size: list[float] = []
-        self.mean = 0.0
-
-    def __call__(self, kernel: Any, samples: Any, stage: str, i: int) -> None:
-        if not stage.lower().startswith("sample"):
-            return
-        # The kernel keeps the running mean of the draws' acceptance; its steps give each one's.
-        count = len(self.acceptance) + 1
-        mean = _upstream.mean_acceptance(kernel)
-        self.acceptance.append(self.mean + count * (mean - self.mean))
-        self.mean = mean
-        self.energy.append(float(kernel.energy))
-        self.step_size.append(float(kernel.step_size))
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class ChainTask:
     """Latents that begin at a draw from the prior; the others where Pyro begins."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self) -> Chain:
-        """Run the chain."""
-        pyro.set_rng_seed(self.seed)
+    def run(self, keep: Callable[[Draw], None]) -> None:
+        """Run the chain, handing on each draw as it comes."""
+        torch.manual_seed(self.seed)
         options = dict(self.options)
         covariance: Tensor | None = None
         if self.from_prior:
@@ -111,61 +111,65 @@ class ChainTask:
             covariance = torch.block_diag(*(factor @ factor.mT))
         kernel = KERNELS[self.kernel](self.model, **options)
         kernel.start_covariance = covariance
-        recorded = _Stats()
-        sampler = MCMC(
-            kernel,
-            num_samples=self.num_samples,
-            warmup_steps=self.warmup_steps,
-            hook_fn=recorded,
-            disable_progbar=not self.progress,
-        )
         args, kwargs = self.arguments
-        with frozen(self.model), evaluating(self.model):
-            sampler.run(*args, **kwargs)
-        diverging = torch.zeros(self.num_samples, dtype=torch.bool)
-        diverging[_upstream.divergent_draws(kernel)] = True
-        return sampler.get_samples(), {
-            "diverging": diverging,
-            "energy": torch.tensor(recorded.energy),
-            "acceptance_rate": torch.tensor(recorded.acceptance),
-            "step_size": torch.tensor(recorded.step_size),
-        }
-
-
-def _run_elsewhere(content: bytes) -> bytes:
-    """Run a chain in a process of its own, with the parent's parameters."""
-    task, store, validate = pickle.loads(content)
-    torch.set_num_threads(1)
-    pyro.enable_validation(validate)
-    pyro.get_param_store().set_state(store)
-    return pickle.dumps(task.run())
-
-
-def run_chains(task: ChainTask, num_chains: int, *, parallel: bool) -> list[Chain]:
-    """Run chains from seeds of their own, in parallel if that is wanted and possible."""
-    tasks = [replace(task, seed=task.seed + number) for number in range(num_chains)]
-    if parallel and num_chains > 1:
-        found = _in_parallel(tasks)
-        if found is not None:
-            return found
-    return [task.run() for task in tasks]
-
-
-def _in_parallel(tasks: list[ChainTask]) -> list[Chain] | None:
-    """Return all chains, or None, with one warning, if they cannot run so."""
-    state = pyro.get_param_store().get_state()
-    validate = _upstream.validates(torch.distributions.Distribution)
-    try:
-        contents = [pickle.dumps((replace(t, progress=False), state, validate)) for t in tasks]
-        context = multiprocessing.get_context("spawn")
-        workers = min(len(tasks), os.cpu_count() or 1)
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            return [pickle.loads(result) for result in pool.map(_run_elsewhere, contents)]
-    except (pickle.PicklingError, AttributeError, TypeError, BrokenProcessPool) as error:
-        warnings.warn(
-            f"the chains run one after the other: the model cannot be sent to other processes "
-            f"({str(error).splitlines()[0]}). Models of an importable module can",
-            UserWarning,
-            stacklevel=6,
+        args = tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args)
+        steps = trange(
+            self.warmup_steps + self.num_samples, desc="Warmup", disable=not self.progress
         )
-        return None
+        # As pyro.infer.MCMC does, which loses the draws of a chain that is interrupted.
+        with (
+            steps,
+            frozen(self.model),
+            evaluating(self.model),
+            poutine.block(),
+            pyro.validation_enabled(False),
+        ):
+            kernel.setup(self.warmup_steps, *args, **kwargs)
+            params, mean = kernel.initial_params, 0.0
+            for step in steps:
+                params = kernel.sample(params)
+                steps.set_postfix(kernel.logging(), refresh=False)
+                number = step - self.warmup_steps
+                if number < 0:
+                    continue
+                steps.set_description("Sample", refresh=False)
+                # The kernel keeps the running mean of the draws' acceptance; its steps give each.
+                before, mean = mean, _upstream.mean_acceptance(kernel)
+                keep(_draw(kernel, params, number, before + (number + 1) * (mean - before)))
+
+
+def _draw(kernel: Any, params: Mapping[str, Tensor], number: int, acceptance: float) -> Draw:
+    """Return a draw on the model's own scale, with its statistics."""
+    values = {
+        name: kernel.transforms[name].inv(value) if name in kernel.transforms else value
+        for name, value in params.items()
+    }
+    stats = {
+        "diverging": torch.tensor(number in _upstream.divergent_draws(kernel)[-1:]),
+        "energy": torch.tensor(float(kernel.energy)),
+        "acceptance_rate": torch.tensor(acceptance),
+        "step_size": torch.tensor(float(kernel.step_size)),
+    }
+    return Draw({name: value.detach().clone() for name, value in values.items()}, stats)
+
+
+def run_chains(task: ChainTask, num_chains: int, *, parallel: bool) -> list[list[Draw]]:
+    """Run chains from seeds of their own, in parallel if that is wanted and possible.
+
+    An interrupt ends the sampling: some chains are shorter then, or empty.
+
+    Raises:
+        KeyboardInterrupt: if there was no draw yet.
+    """
+    tasks = [replace(task, seed=task.seed + number) for number in range(num_chains)]
+    chains: list[list[Draw]] = [[] for _ in tasks]
+    try:
+        with as_found(task.model):
+            quiet = [replace(one, progress=False) for one in tasks]
+            if not (parallel and num_chains > 1 and run_apart(quiet, chains)):
+                for one, chain in zip(tasks, chains, strict=True):
+                    one.run(chain.append)
+    except KeyboardInterrupt:
+        if not any(chains):
+            raise
+    return chains

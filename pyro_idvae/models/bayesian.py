@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pyro
@@ -20,6 +21,17 @@ from pyro_idvae.errors import ArgumentError, ShapeError
 
 Prior = Callable[[str, Tensor], Any]
 """(name, parameter) → a distribution of the parameter's shape."""
+
+
+@dataclass(frozen=True)
+class NormalPrior:
+    """N(0, s²) for every number in a parameter."""
+
+    scale: float
+
+    def __call__(self, name: str, parameter: Tensor) -> Any:
+        """Return the prior of a parameter."""
+        return dist.Normal(torch.zeros_like(parameter), self.scale).to_event(parameter.dim())
 
 
 def _use_given(msg: Any) -> None:
@@ -83,6 +95,10 @@ class BayesianModel(PyroModule):
                 f"model is a {type(model).__name__}: pass a module, such as vae.model; a function "
                 "can name its priors itself"
             )
+        if all(isinstance(getattr(model, half, None), nn.Module) for half in ("model", "guide")):
+            raise ArgumentError(
+                f"model is a {type(model).__name__}, which has a guide too: pass its .model"
+            )
         # A sampler holds parameters fixed while it runs, so what is latent must be decided now.
         self.names = [name for name, p in model.named_parameters() if p.requires_grad]
         if not self.names:
@@ -91,10 +107,7 @@ class BayesianModel(PyroModule):
         if callable(prior):
             self.prior = prior
         else:
-            scale = check_real("prior", prior, above=0.0)
-            self.prior = lambda name, parameter: dist.Normal(
-                torch.zeros_like(parameter), scale
-            ).to_event(parameter.dim())
+            self.prior = NormalPrior(check_real("prior", prior, above=0.0))
         self._model = (model,)  # in a tuple: its parameters are not this module's
 
     def check_data(self, *args: Any, **kwargs: Any) -> None:
@@ -115,6 +128,10 @@ class BayesianModel(PyroModule):
         for name in self.names:
             parameter = model.get_parameter(name).detach()
             prior = self.prior(name, parameter)
+            if not hasattr(prior, "batch_shape"):
+                raise ArgumentError(
+                    f"prior of {name!r} is a {type(prior).__name__}: expected a Pyro distribution"
+                )
             if prior.batch_shape + prior.event_shape != parameter.shape:
                 raise ShapeError(
                     f"prior of {name!r} has shape {tuple(prior.batch_shape + prior.event_shape)}: "

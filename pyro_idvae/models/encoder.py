@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from pyro_idvae._checks import check_count, check_hidden_dims, check_last_dim
+from pyro_idvae._checks import check_callable, check_count, check_hidden_dims, check_last_dim
 from pyro_idvae.errors import ArgumentError
 
 MIN_SCALE = 1e-5
@@ -26,6 +26,10 @@ def mlp(widths: Sequence[int], activation: Callable[[], nn.Module] = nn.ReLU) ->
         >>> len(mlp([2, 16, 5]))
         3
     """
+    check_hidden_dims(widths, "widths")
+    check_callable("activation", activation, "a constructor such as nn.ReLU", classes=True)
+    if len(widths) < 2:
+        raise ArgumentError(f"widths={list(widths)!r}: expected at least an input and an output")
     layers: list[nn.Module] = []
     for inner, outer in pairwise(widths):
         layers += [nn.Linear(inner, outer), activation()]

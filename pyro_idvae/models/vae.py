@@ -12,19 +12,17 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_idvae._checks import check_count, check_floating
+from pyro_idvae._checks import check_callable, check_count, check_floating
 from pyro_idvae.distributions import (
     InjectiveLikelihood,
     Likelihood,
-    information_window,
-    lipschitz_bounds_for,
     make_family,
     make_injective,
 )
 from pyro_idvae.errors import ArgumentError, DataError, NotInjectiveError, ShapeError
 from pyro_idvae.models.encoder import Encoder
+from pyro_idvae.models.window import bounds_of_window
 from pyro_idvae.transforms import brenier_injection
-from pyro_idvae.transforms.bounds import check_pair, largest_bound
 
 
 class VAEModel(PyroModule):
@@ -48,9 +46,15 @@ class VAEModel(PyroModule):
 
     def __init__(self, likelihood: Likelihood, prior: Any = None) -> None:
         super().__init__()
+        check_likelihood(likelihood)
+        event_shape = getattr(prior, "event_shape", None)
+        if prior is not None and event_shape is None and not isinstance(prior, nn.Module):
+            raise ArgumentError(
+                f"prior is a {type(prior).__name__}: expected a Pyro distribution, or a module "
+                "that returns one"
+            )
         self.likelihood = likelihood
         self.prior = prior
-        event_shape = getattr(prior, "event_shape", None)
         if event_shape is not None and event_shape != (likelihood.latent_dim,):
             raise ShapeError(
                 f"prior has event shape {tuple(event_shape)} but the likelihood has "
@@ -88,10 +92,24 @@ class VAEModel(PyroModule):
     ) -> None:
         """Raise a typed error unless the model can take these observations."""
         self.likelihood.check_data(x, mask)
+        event = tuple(self.likelihood.event_shape)
+        if x.dim() != 1 + len(event):
+            remedy = "; for one row pass x.unsqueeze(0)" if x.shape == event else ""
+            wanted = ", ".join(map(str, ("rows", *event)))
+            raise ShapeError(f"x has shape {tuple(x.shape)}: expected ({wanted}){remedy}")
         if covariates is None:
             return
         if not bool(check_floating("covariates", covariates).isfinite().all()):
             raise DataError("covariates has entries that are not finite: clean them, or impute")
+
+
+def check_likelihood(likelihood: Any) -> None:
+    """Raise unless something is a likelihood."""
+    if not isinstance(likelihood, Likelihood):
+        raise ArgumentError(
+            f"likelihood is a {type(likelihood).__name__}: pass an injective likelihood or a "
+            "NeuralLikelihood"
+        )
 
 
 class VAEGuide(PyroModule):
@@ -107,6 +125,8 @@ class VAEGuide(PyroModule):
         self, encoder: nn.Module, prepare: Callable[[Tensor, Tensor | None], Tensor]
     ) -> None:
         super().__init__()
+        check_callable("encoder", encoder, "a module from observations to a distribution of z")
+        check_callable("prepare", prepare, "a function of (x, mask)")
         self.encoder = encoder
         self.prepare = prepare
 
@@ -165,11 +185,7 @@ class VAE(nn.Module):
 
     def __init__(self, likelihood: Likelihood, encoder: nn.Module, prior: Any = None) -> None:
         super().__init__()
-        if not isinstance(likelihood, Likelihood):
-            raise ArgumentError(
-                f"likelihood is a {type(likelihood).__name__}: pass an injective likelihood or a "
-                "NeuralLikelihood"
-            )
+        check_likelihood(likelihood)
         latent_dim = getattr(encoder, "latent_dim", likelihood.latent_dim)
         if latent_dim != likelihood.latent_dim:
             raise ShapeError(
@@ -190,30 +206,6 @@ class VAE(nn.Module):
         """The guide's encoder."""
         encoder: nn.Module = self.guide.encoder
         return encoder
-
-
-def _bounds_for(
-    window: tuple[float, float], latent_dim: int, family: str, lipschitz_bounds: Any
-) -> tuple[float, float]:
-    """Return the Lipschitz bounds of a wanted window in nats."""
-    if family != "normal":
-        raise ArgumentError(
-            f"rate_window={window!r}: nats are guaranteed for the normal family only, not for "
-            f"{family}; give lipschitz_bounds"
-        )
-    if lipschitz_bounds is not None:
-        raise ArgumentError("rate_window sets lipschitz_bounds: leave out one of them")
-    low, high = check_pair("rate_window", window)
-    bounds = lipschitz_bounds_for(low=low, high=high, latent_dim=latent_dim)
-    # In nats, as it was asked for: the injection's own message would speak of L and M.
-    least, most = information_window((1 / largest_bound(), largest_bound()), latent_dim)
-    if not least <= low <= high <= most:
-        raise ArgumentError(
-            f"rate_window={window!r}: with latent_dim={latent_dim} {torch.get_default_dtype()} "
-            f"holds {least:.1g} to {most:.3g} nats; ask for a window in between, or build the "
-            "model under torch.set_default_dtype(torch.float64)"
-        )
-    return bounds
 
 
 class IDVAE(VAE):
@@ -267,6 +259,12 @@ class IDVAE(VAE):
         min_singular_value: float | None = None,
         **options: Any,
     ) -> None:
+        if (covariates is None) != (covariate_dim == 0):
+            raise ArgumentError(
+                f"covariates={'None' if covariates is None else 'given'} with "
+                f"covariate_dim={covariate_dim!r}: likelihood and encoder both take them, or "
+                "neither; pass both"
+            )
         template = make_family(family, **options)
         parameter_dim = template.parameter_dim(check_count("data_dim", data_dim))
         check_count("latent_dim", latent_dim)
@@ -277,7 +275,7 @@ class IDVAE(VAE):
                 f"{parameter_dim}"
             )
         if rate_window is not None:
-            lipschitz_bounds = _bounds_for(rate_window, latent_dim, family, lipschitz_bounds)
+            lipschitz_bounds = bounds_of_window(rate_window, latent_dim, family, lipschitz_bounds)
         injection = brenier_injection(
             latent_dim,
             parameter_dim,

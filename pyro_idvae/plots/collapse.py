@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from pyro_idvae.diagnostics.collapse import CollapseReport
 from pyro_idvae.errors import ArgumentError
+from pyro_idvae.plots.axes import check_axes
 
 COLOURS = {"collapsed": "C3", "informative": "C0", "joint": "C1", "undecided": "0.55"}
 
@@ -47,6 +48,7 @@ def plot_collapse(report: CollapseReport, *, ax: Any = None) -> Any:
         )
     table, vector = report.table, report.vector
     rows = len(table) + 1
+    check_axes("ax", ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(7.6, 1.3 + 0.26 * rows), layout="constrained")
     values = np.append(vector["estimate"], table["kl"])

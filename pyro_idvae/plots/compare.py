@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pyro_idvae._checks import check_count
-from pyro_idvae.diagnostics.latents import Latent, Latents
+from pyro_idvae._checks import check_count, check_index, check_list
+from pyro_idvae.diagnostics.latents import Latent, Latents, check_labels
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.plots.marginals import (
     PRIOR_COLOUR,
@@ -62,7 +62,8 @@ def plot_compare(
         The array of axes, of shape ``(latents, latents)``; those above the diagonal are off.
 
     Raises:
-        ArgumentError: for a latent or a row that is not there.
+        ArgumentError: for a latent or a row that is not there, or latents whose coordinates are
+            called differently.
         ShapeError: if the two have latents of different sizes, or ``axes`` is of another size.
 
     Example:
@@ -81,11 +82,12 @@ def plot_compare(
     name = _site(both, var_name)
     picked = [latents.sites[name] for latents in both]
     latents = list(picked[0].labels)
-    if picked[0].labels != picked[1].labels:
+    if len(latents) != len(picked[1].labels):
         raise ShapeError(
             f"the latent {name!r} has {len(latents)} dimensions in svi but "
             f"{len(picked[1].labels)} in nuts"
         )
+    check_labels(picked, ["svi", "nuts"])
     sides = [_row_of(latent, latent.values, row)[:num_latents] for latent in picked]
     point = both[0].point_label(row) if picked[0].local else "all data"
     count = len(sides[0])
@@ -112,7 +114,7 @@ def plot_compare(
             ax.set_xlabel(latents[j])
         if j == 0 and i > 0:
             ax.set_ylabel(latents[i])
-    names = _names(both) if labels is None else labels
+    names = _names(both) if labels is None else _pair_of(labels)
     notes = [point, shown(count, len(latents), "latents")]
     _explain(axes, names, [note for note in notes if note], prior is not None)
     return axes
@@ -132,13 +134,20 @@ def _site(both: Sequence[Latents], var_name: str | None) -> str:
     return name
 
 
+def _pair_of(labels: Any) -> tuple[str, str]:
+    found = check_list("labels", labels, "two names")
+    if len(found) != 2:
+        raise ArgumentError(f"labels={labels!r}: expected two names")
+    return str(found[0]), str(found[1])
+
+
 def _row_of(latent: Latent, values: Array, row: int) -> Array:
     """Return the draws of one data point, of shape (latents, draws)."""
     count = values.shape[2]
     if not latent.local:
         row = 0
-    elif not -count <= row < count:
-        raise ArgumentError(f"row={row}: {latent.name!r} has {count} data points")
+    else:
+        check_index("row", row, count)
     return values[:, :, row].reshape(-1, values.shape[3]).T.astype(np.float64)
 
 

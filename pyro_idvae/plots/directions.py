@@ -12,6 +12,7 @@ from pyro_idvae._checks import check_count
 from pyro_idvae.diagnostics.collapse import COLLAPSED, CollapseReport
 from pyro_idvae.diagnostics.collapse.verdicts import at_most
 from pyro_idvae.errors import ArgumentError
+from pyro_idvae.plots.axes import check_axes
 
 NUMBERS_UP_TO = 12
 """Latents up to which loadings are written into the cells."""
@@ -62,6 +63,7 @@ def plot_directions(report: CollapseReport, *, num_directions: int = 8, ax: Any 
         )
     labels = list(dict.fromkeys(label for row in table["loadings"] for label in row))
     loadings = np.array([[row.get(label, 0.0) for label in labels] for row in table["loadings"]])
+    check_axes("ax", ax)
     if ax is None:
         size = (3.6 + 0.55 * len(labels), 1.5 + 0.42 * len(table))
         _, ax = plt.subplots(figsize=size, layout="constrained")

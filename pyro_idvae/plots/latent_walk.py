@@ -12,11 +12,19 @@ import torch
 from matplotlib.collections import LineCollection
 from torch import Tensor
 
-from pyro_idvae._checks import check_count, check_last_dim
+from pyro_idvae._checks import (
+    check_count,
+    check_interval,
+    check_last_dim,
+    check_list,
+    check_options,
+)
 from pyro_idvae.diagnostics.latents import latent_labels
 from pyro_idvae.distributions import Likelihood
 from pyro_idvae.errors import ArgumentError, ShapeError
+from pyro_idvae.plots.axes import check_axes
 from pyro_idvae.plots.marginals import shown
+from pyro_idvae.programs.unchanged import unchanged
 
 Array = np.ndarray[Any, Any]
 
@@ -32,6 +40,7 @@ LEAST_SHOWN = 1e-5
 """Share of the largest mean below which a logarithmic axis does not go."""
 
 
+@unchanged()
 def plot_latent_walk(
     likelihood: Likelihood,
     start: Tensor,
@@ -85,14 +94,21 @@ def plot_latent_walk(
         >>> [ax.get_xlabel() for ax in axes]
         ['latent[0]', 'latent[1]', 'latent[2]']
     """
+    if not isinstance(likelihood, Likelihood):
+        raise ArgumentError(
+            f"likelihood is a {type(likelihood).__name__}: expected one, e.g. vae.likelihood"
+        )
+    check_axes("axes", axes)
+    check_options(likelihood.forward, options)
     dim = likelihood.latent_dim
     if check_last_dim("start", start, dim).dim() != 1:
         raise ShapeError(f"start has shape {tuple(start.shape)}: expected ({dim},)")
-    rows = list(range(dim) if dims is None else dims)
+    if not bool(start.isfinite().all()):
+        raise ArgumentError(f"start={start.tolist()}: expected finite numbers")
+    rows = list(range(dim)) if dims is None else check_list("dims", dims, "latent dimensions")
     if not rows or any(not 0 <= row < dim for row in rows):
         raise ArgumentError(f"dims={dims!r}: the likelihood has {dim} latent dimensions")
-    if not limits[0] < limits[1]:
-        raise ArgumentError(f"limits={limits!r}: expected the least value before the greatest")
+    limits = check_interval("limits", limits)
     if num_steps is None:
         num_steps = NUM_POINTS if image_shape is None else NUM_IMAGES
     check_count("num_steps", num_steps, minimum=2)
@@ -139,7 +155,10 @@ def _images(
     means: Array, labels: Sequence[str], steps: Array, shape: tuple[int, int], axes: Any
 ) -> Any:
     count, num_steps, pixels = means.shape
-    height, width = shape
+    sides = check_list("image_shape", shape, "a height and a width")
+    if len(sides) != 2:
+        raise ArgumentError(f"image_shape={shape!r}: expected a height and a width")
+    height, width = (check_count("image_shape entry", side) for side in sides)
     if pixels != height * width:
         raise ShapeError(
             f"image_shape={shape!r} has {height * width} pixels but an observation {pixels}"

@@ -12,12 +12,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from torch import Tensor
 
-from pyro_idvae._checks import check_count
+from pyro_idvae._checks import check_count, check_list
 from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.plots.axes import check_axes
 from pyro_idvae.plots.slices import Slice, mesh, refined, smooth
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.door import open_model
 from pyro_idvae.programs.run import Program
+from pyro_idvae.programs.unchanged import unchanged
 
 Array = np.ndarray[Any, Any]
 
@@ -33,6 +36,7 @@ LOWER = "0.93"
 CHARACTERS_AN_INCH = 17.0
 
 
+@unchanged()
 def plot_likelihood_surface(
     model: Program,
     data: Any,
@@ -84,7 +88,7 @@ def plot_likelihood_surface(
         'latent[0]'
     """
     check_count("num_points", num_points, minimum=2)
-    bound = BoundModel(model, None, as_arguments(data))
+    bound = open_model(model, as_arguments(data))
     sites = _sites(bound, site)
     moving = Slice(bound, sites, dims=dims, row=row, at=at)
     ends = _ends(limits, len(moving.coordinates))
@@ -94,6 +98,7 @@ def plot_likelihood_surface(
     )
     if not np.isfinite(height).any():
         raise DataError(f"log p(x|z) is finite nowhere within limits={limits!r}")
+    check_axes("ax", ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(5.6, 4.4), layout="constrained")
     fine, height = refined(lambda z: moving.densities(z)[0], grids, height, depth=DEPTH)
@@ -117,7 +122,7 @@ def plot_likelihood_surface(
 def _sites(bound: BoundModel, site: str | Sequence[str] | None) -> list[str]:
     if site is None:
         site = bound.latents[:1]
-    sites = [site] if isinstance(site, str) else list(site)
+    sites = [site] if isinstance(site, str) else check_list("site", site, "names of sites")
     if not 1 <= len(sites) <= 2 or len(set(sites)) < len(sites) or set(sites) - {*bound.latents}:
         raise ArgumentError(
             f"site={site!r}: expected one or two of the latent sites {bound.latents}"

@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from pyro_idvae.errors import ArgumentError
+from pyro_idvae.infer import FitResult
+from pyro_idvae.plots.axes import check_axes
 
 if TYPE_CHECKING:
     from pyro_idvae.infer import FitResult
@@ -47,7 +49,12 @@ def plot_losses(fits: FitResult | Mapping[str, FitResult], *, ax: Any = None) ->
         >>> idvae.plot_losses(fit).get_ylabel()
         'ELBO (nats per data point)'
     """
-    named = dict(fits) if isinstance(fits, Mapping) else {"": fits}
+    check_axes("ax", ax)
+    named: dict[str, Any] = dict(fits) if isinstance(fits, Mapping) else {"": fits}
+    for name, fit in named.items():
+        if not isinstance(fit, FitResult):
+            which = f"fits[{name!r}]" if name else "fits"
+            raise ArgumentError(f"{which} is a {type(fit).__name__}: pass what fit returns")
     if not named or any(fit.num_epochs == 0 for fit in named.values()):
         raise ArgumentError("fits holds no epochs: there is nothing to plot")
     if ax is None:

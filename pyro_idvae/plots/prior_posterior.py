@@ -10,8 +10,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.diagnostics.latents import Latents
+from pyro_idvae.diagnostics.latents import Latents, check_labels
 from pyro_idvae.errors import ArgumentError, ShapeError
+from pyro_idvae.plots.axes import check_axes
 from pyro_idvae.plots.marginals import (
     curve,
     draw_curve,
@@ -50,7 +51,8 @@ def plot_prior_posterior(
         The array of axes, of shape ``(data points, latents)``.
 
     Raises:
-        ArgumentError: if there is no such latent, or no prior group.
+        ArgumentError: if there is no such latent, or no prior group, or latents have coordinates
+            that are called differently.
 
     Example:
         >>> import torch
@@ -80,6 +82,7 @@ def plot_prior_posterior(
         )
     if any(side.sites[name].values.shape[2:] != latent.values.shape[2:] for side in sides.values()):
         raise ShapeError(f"the latent {name!r} differs in shape between {list(sides)}")
+    check_labels([side.sites[name] for side in sides.values()], list(sides))
     points = [first.point_label(i) for i in range(len(first.points))] if latent.local else None
     labels = points or ["all data"]
     prior = latent.prior.reshape(-1, *latent.prior.shape[2:])
@@ -94,6 +97,9 @@ def plot_prior_posterior(
             squeeze=False,
             layout="constrained",
         )
+    check_axes("axes", axes)
+    if np.size(axes) != rows * columns:
+        raise ShapeError(f"axes has {np.size(axes)} axes: expected {rows} by {columns}")
     axes = np.asarray(axes).reshape(rows, columns)
     for column, line in enumerate(axes.T):
         posteriors = {

@@ -8,9 +8,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from pyro_idvae._checks import check_real
+from pyro_idvae._checks import check_list, check_real
 from pyro_idvae.diagnostics import Certificate
 from pyro_idvae.errors import ArgumentError
+from pyro_idvae.plots.axes import check_axes
 
 Measurement = tuple[float, float]
 
@@ -55,6 +56,7 @@ def plot_rate_window(
         'information of x about z (nats)'
     """
     named, points = _by_name(certificates, measured)
+    check_axes("ax", ax)
     if ax is None:
         _, ax = plt.subplots(figsize=(6.4, 1.9 + 0.5 * len(named)), layout="constrained")
     labels = set()
@@ -112,22 +114,31 @@ def plot_rate_window(
     return ax
 
 
+def _certificates(given: Any) -> dict[str, Certificate]:
+    """Return certificates by name, checked."""
+    if isinstance(given, Certificate):
+        return {given.family: given}
+    if not isinstance(given, Mapping):
+        raise ArgumentError(
+            f"certificates is a {type(given).__name__}: pass what certify returns, or a dict of "
+            "such"
+        )
+    if not given:
+        raise ArgumentError("certificates is empty: there is no window to plot")
+    for name, value in given.items():
+        if not isinstance(value, Certificate):
+            raise ArgumentError(
+                f"certificates[{name!r}] is a {type(value).__name__}: pass what certify returns"
+            )
+    return dict(given)
+
+
 def _by_name(
     certificates: Certificate | Mapping[str, Certificate],
     measured: Measurement | Mapping[str, Measurement] | None,
 ) -> tuple[dict[str, Certificate], dict[str, Measurement]]:
     """Return certificates and measurements by name, checked."""
-    if isinstance(certificates, Certificate):
-        named = {certificates.family: certificates}
-    else:
-        named = dict(certificates)
-    if not named:
-        raise ArgumentError("certificates is empty: there is no window to plot")
-    for name, value in named.items():
-        if not isinstance(value, Certificate):
-            raise ArgumentError(
-                f"certificates[{name!r}] is a {type(value).__name__}: pass what certify returns"
-            )
+    named = _certificates(certificates)
     if measured is None:
         return named, {}
     if isinstance(measured, Mapping):
@@ -145,7 +156,7 @@ def _by_name(
             f"measured has {unknown}, which have no certificate: expected names of {list(named)}"
         )
     for name, pair in points.items():
-        if len(pair) != 2:
+        if len(check_list(f"measured[{name!r}]", pair, "a pair (value, standard error)")) != 2:
             raise ArgumentError(
                 f"measured[{name!r}]={pair!r}: expected a pair (value, standard error)"
             )

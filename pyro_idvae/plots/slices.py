@@ -13,6 +13,7 @@ from scipy import ndimage
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from pyro_idvae._checks import check_index, check_list
 from pyro_idvae.diagnostics.latents import latent_labels
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.programs.bound_model import BoundModel, Values
@@ -67,6 +68,8 @@ class Slice:
         self.bound, self.row = bound, row
         self.coordinates = _coordinates(bound, sites, dims, row)
         self._local = all(bound.row_place(c.site) is not None for c in self.coordinates)
+        if at is not None and not isinstance(at, Mapping):
+            raise ArgumentError(f"at is a {type(at).__name__}: expected values by site")
         self._given = dict(at or {})
         unknown = sorted(set(self._given) - set(bound.latents))
         if unknown:
@@ -161,12 +164,16 @@ class Slice:
 def _coordinates(
     bound: BoundModel, sites: Sequence[str], dims: Sequence[int] | None, row: int
 ) -> list[Coordinate]:
+    if dims is not None:
+        dims = check_list("dims", dims, "one or two dimensions")
+        if not 1 <= len(dims) <= 2:
+            raise ArgumentError(f"dims={dims!r}: expected one or two dimensions")
     names = list(sites) * 2 if len(sites) == 1 else list(sites)
     found = []
     for number, name in enumerate(names):
         value, position = bound.trace.nodes[name]["value"], bound.row_place(name)
-        if position is not None and not -bound.rows <= row < bound.rows:
-            raise ArgumentError(f"row={row}: data has {bound.rows} rows")
+        if position is not None:
+            check_index("row", row, bound.rows)
         place = (...,) if position is None else (*[slice(None)] * position, row)
         labels = latent_labels(name, tuple(value[place].shape))
         if len(sites) == 1 and number >= min(len(labels), 2 if dims is None else len(dims)):

@@ -15,8 +15,9 @@ from matplotlib.colors import Normalize
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
-from pyro_idvae._checks import check_count, check_real
+from pyro_idvae._checks import check_count, check_interval, check_list
 from pyro_idvae.errors import ArgumentError, ShapeError
+from pyro_idvae.plots.axes import check_axes
 from pyro_idvae.transforms import BrenierInjection
 from pyro_idvae.transforms.bounds import weights_not_finite
 
@@ -79,12 +80,11 @@ def plot_transport(
             f"injection is a {type(injection).__name__}: expected a BrenierInjection, e.g. "
             "likelihood.injection"
         )
-    low, high = (check_real("limits entry", limit) for limit in limits)
-    if not low < high:
-        raise ArgumentError(f"limits={limits!r}: expected the least value before the greatest")
+    check_axes("axes", axes)
+    low, high = check_interval("limits", limits)
     check_count("num_lines", num_lines, minimum=2)
     size = injection.latent_dim
-    shown = tuple(dims)[: min(size, 2)]
+    shown = tuple(check_list("dims", dims, "one or two dimensions"))[: min(size, 2)]
     if not shown or len(set(shown)) != len(shown) or any(not 0 <= d < size for d in shown):
         raise ArgumentError(f"dims={tuple(dims)!r}: expected one or two of {size} dimensions")
     if axes is None:

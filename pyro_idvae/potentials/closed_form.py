@@ -25,6 +25,17 @@ class Coefficients(NamedTuple):
     """c, of shape ``batch + (dim,)``."""
 
 
+def rescaling(gap: float, high: Tensor) -> Tensor:
+    """Return the s that gives s·ψ the curvature ``gap``, for ψ of curvature ``high``.
+
+    At most the root of the largest number, so that neither s·ψ nor its derivatives overflow: where
+    ψ is all but flat, s·ψ is flatter than asked for.
+    """
+    least = max(torch.finfo(high.dtype).tiny, gap * torch.finfo(high.dtype).max ** -0.5)
+    # By logarithms: a quotient's derivative holds 1/high², which overflows.
+    return gap * (-high.clamp_min(least).log()).exp()
+
+
 class ClosedFormPotential(ConvexPotential):
     r"""A strongly convex function put together from the closed forms of its convex part ψ.
 

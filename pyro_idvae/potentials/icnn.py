@@ -12,7 +12,7 @@ from torch.nn.functional import linear, softplus
 
 from pyro_idvae._checks import check_hidden_dims, inverse_softplus
 from pyro_idvae.potentials.learnable import LearnablePotential
-from pyro_idvae.potentials.spectrum import squared_norm
+from pyro_idvae.potentials.spectrum import safe_root, squared_norm, weighted_squared_norm
 
 
 class ICNN(LearnablePotential):
@@ -120,12 +120,11 @@ class ICNN(LearnablePotential):
         outer = [softplus(self.raw_out)]
         for weight in reversed(weights):
             outer.insert(0, outer[0] @ weight)
-        root = outer[0].sqrt().unsqueeze(-1)
-        high = 0.25 * squared_norm(root * self.skips[0])
-        jacobian = squared_norm(self.skips[0]).sqrt()
+        high = 0.25 * weighted_squared_norm(outer[0], self.skips[0])
+        jacobian = safe_root(squared_norm(self.skips[0]))
         for c, weight, skip in zip(outer[1:], weights, self.skips[1:], strict=True):
-            root = c.sqrt().unsqueeze(-1)
-            norm = squared_norm(root * skip).sqrt() + squared_norm(root * weight).sqrt() * jacobian
+            direct = safe_root(weighted_squared_norm(c, skip))
+            norm = direct + safe_root(weighted_squared_norm(c, weight)) * jacobian
             high = high + 0.25 * norm.square()
-            jacobian = squared_norm(skip).sqrt() + squared_norm(weight).sqrt() * jacobian
+            jacobian = safe_root(squared_norm(skip)) + safe_root(squared_norm(weight)) * jacobian
         return torch.zeros_like(high), high

@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from pyro_idvae._abstract import may_override
 from pyro_idvae._checks import check_window, inverse_softplus
-from pyro_idvae.potentials.closed_form import ClosedFormPotential, Coefficients
+from pyro_idvae.potentials.closed_form import ClosedFormPotential, Coefficients, rescaling
 
 
 class LearnablePotential(ClosedFormPotential):
@@ -20,7 +20,8 @@ class LearnablePotential(ClosedFormPotential):
     with ψ convex. Without a ceiling, s = 1 and α = floor + softplus(r) is learned above the floor.
     With one, both ends are pinned: α is the floor and ψ is rescaled by
     s = (ceiling − floor) / (bound of ψ's curvature), so that ``strong_convexity()`` and
-    ``smoothness()`` are the two numbers asked for, whatever the parameters.
+    ``smoothness()`` are the two numbers asked for, whatever the parameters; only where they make ψ
+    flat to the last digit is ``smoothness()`` less.
 
     Subclasses write the mathematics of ψ alone: ``_value``, ``_gradient``,
     ``_gradient_and_hessian``, ``_hessian_product`` and ``_curvature_bounds``. They may override
@@ -57,11 +58,8 @@ class LearnablePotential(ClosedFormPotential):
         if self.ceiling is None:
             return Coefficients(self.floor + softplus(self.raw_excess), None, self.shift)
         _, high = self._curvature_bounds()
-        tiny = torch.finfo(high.dtype).tiny
-        low_shift = self.shift.new_tensor(self.floor)
-        return Coefficients(
-            low_shift, (self.ceiling - self.floor) / high.clamp_min(tiny), self.shift
-        )
+        alpha = self.shift.new_tensor(self.floor)
+        return Coefficients(alpha, rescaling(self.ceiling - self.floor, high), self.shift)
 
     def _coefficients_like(self) -> Tensor:
         return self.shift

@@ -20,10 +20,10 @@ from pyro_idvae._checks import (
     inverse_softplus,
 )
 from pyro_idvae.potentials.base import ConvexPotential
-from pyro_idvae.potentials.closed_form import ClosedFormPotential, Coefficients
+from pyro_idvae.potentials.closed_form import ClosedFormPotential, Coefficients, rescaling
 from pyro_idvae.potentials.learnable import LearnablePotential
 from pyro_idvae.potentials.ridge import ridge_hessian_factor, rise, rise_integral, single_width
-from pyro_idvae.potentials.spectrum import squared_norm
+from pyro_idvae.potentials.spectrum import weighted_squared_norm
 
 
 class RidgeAtContext(ClosedFormPotential):
@@ -53,7 +53,7 @@ class RidgeAtContext(ClosedFormPotential):
             return Coefficients(self.alpha, None, self.offset)
         floor, ceiling = self.curvature
         _, high = self._curvature_bounds()
-        scale = (ceiling - floor) / high.clamp_min(torch.finfo(high.dtype).tiny)
+        scale = rescaling(ceiling - floor, high)
         return Coefficients(torch.full_like(high, floor), scale, self.offset)
 
     def _coefficients_like(self) -> Tensor:
@@ -76,8 +76,7 @@ class RidgeAtContext(ClosedFormPotential):
         return gain * (self.weight.mT @ (factor.unsqueeze(-1) * (self.weight @ (gain * matrix))))
 
     def _curvature_bounds(self) -> tuple[Tensor, Tensor]:
-        rows = self.out.sqrt().unsqueeze(-1) * self.weight * self.gain.unsqueeze(-2)
-        high = squared_norm(rows)
+        high = weighted_squared_norm(self.out, self.weight * self.gain.unsqueeze(-2))
         return torch.zeros_like(high), high
 
 

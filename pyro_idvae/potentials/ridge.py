@@ -12,7 +12,7 @@ from torch.nn.functional import linear, softplus
 from pyro_idvae._checks import check_count, check_hidden_dims, inverse_softplus
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials.learnable import LearnablePotential
-from pyro_idvae.potentials.spectrum import squared_norm
+from pyro_idvae.potentials.spectrum import weighted_squared_norm
 
 SHARPNESS = 0.5
 """s in σ(a) = (a + √(a²+s))/2; larger values smooth the kink more."""
@@ -113,5 +113,5 @@ class RidgePotential(LearnablePotential):
         return self.weight.mT @ (factor.unsqueeze(-1) * (self.weight @ matrix))
 
     def _curvature_bounds(self) -> tuple[Tensor, Tensor]:
-        high = squared_norm(softplus(self.raw_out).sqrt().unsqueeze(-1) * self.weight)
+        high = weighted_squared_norm(softplus(self.raw_out), self.weight)
         return torch.zeros_like(high), high

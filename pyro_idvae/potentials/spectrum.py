@@ -53,3 +53,13 @@ def squared_norm(matrix: Tensor) -> Tensor:
     rows, columns = matrix.shape[-2:]
     gram = matrix.mT @ matrix if columns <= rows else matrix @ matrix.mT
     return largest_eigenvalue(gram)
+
+
+def weighted_squared_norm(weights: Tensor, matrix: Tensor) -> Tensor:
+    """Bound λ_max(Aᵀ diag(w) A) from above, for w ≥ 0 of ``batch + (m,)`` and A of (m, n)."""
+    return squared_norm(safe_root(weights).unsqueeze(-1) * matrix)
+
+
+def safe_root(value: Tensor) -> Tensor:
+    """Return √v for v ≥ 0, with a derivative of 0, not an infinite one, where v underflows."""
+    return value.clamp_min(torch.finfo(value.dtype).tiny).sqrt()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from pyro_idvae.errors import DataError, ShapeError
 
@@ -15,13 +16,70 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments of a model."""
 
 
-def as_arguments(data: Any) -> Arguments:
-    """Return a tensor, tuple, list or mapping as arguments of a model."""
+def as_arguments(data: Any, name: str = "data") -> Arguments:
+    """Return a tensor, tuple, list or mapping as arguments of a model.
+
+    Args:
+        data: what somebody gave for them.
+        name: what messages call it.
+
+    Raises:
+        DataError: for anything else, such as an array, a loader or numbers, saying how to convert.
+    """
+    if isinstance(data, Tensor):
+        return (data,), {}
     if isinstance(data, Mapping):
-        return (), dict(data)
-    if isinstance(data, (tuple, list)):
-        return tuple(data), {}
-    return (data,), {}
+        arguments: Arguments = (), dict(data)
+    elif isinstance(data, (tuple, list)):
+        arguments = tuple(data), {}
+    else:
+        raise DataError(f"{name} is {kind_of(data)}: {_conversion(name, data)}")
+    if any(not isinstance(key, str) for key in arguments[1]):
+        raise DataError(
+            f"{name} is a dict with the keys {list(arguments[1])}: expected the names "
+            "of the model's arguments"
+        )
+    for place, value in named_arguments(arguments).items():
+        if is_array(value) or isinstance(value, Dataset | DataLoader):
+            raise DataError(f"{place} is {kind_of(value)}: {_conversion(place, value)}")
+    if not any(isinstance(value, Tensor) for value in named_arguments(arguments).values()):
+        kinds = [kind_of(value) for value in named_arguments(arguments).values()][:3]
+        raise DataError(
+            f"{name} holds no tensor with rows but {', '.join(kinds) or 'nothing'}: "
+            f"{_conversion(name, data)}"
+        )
+    return arguments
+
+
+def is_array(value: Any) -> bool:
+    """Tell an array or table of another library, such as numpy, pandas or xarray."""
+    if isinstance(value, Tensor) or not hasattr(value, "__array__"):
+        return False
+    return getattr(value, "ndim", 1) != 0
+
+
+def kind_of(value: Any) -> str:
+    """Return what something is, for messages: itself if that is short, or its type."""
+    kind = type(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return repr(value) if len(repr(value)) < 40 else f"a {kind.__name__}"
+    module = kind.__module__.partition(".")[0]
+    return f"a {kind.__name__}" if module == "builtins" else f"a {module} {kind.__name__}"
+
+
+def _conversion(name: str, value: Any) -> str:
+    """Return how to make a tensor of something."""
+    if isinstance(value, TensorDataset):
+        return f"pass its tensors, {name}.tensors"
+    if isinstance(value, DataLoader):
+        return f"only fit takes loaders; pass the tensors themselves, e.g. {name}.dataset.tensors"
+    if isinstance(value, Dataset):
+        return f"only fit takes these; pass tensors, e.g. torch.stack([x for x in {name}])"
+    if hasattr(value, "to_numpy"):
+        return f"pass torch.as_tensor({name}.to_numpy(), dtype=torch.float32)"
+    if is_array(value) or isinstance(value, list | tuple):
+        return f"pass torch.as_tensor({name}, dtype=torch.float32), with one row a data point"
+    return "pass a Tensor with one row a data point, or a tuple or a dict of them"
 
 
 def named_arguments(arguments: Arguments) -> dict[str, Any]:

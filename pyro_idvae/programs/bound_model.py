@@ -16,10 +16,11 @@ from torch import Tensor
 from pyro_idvae import _upstream
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import Arguments, row_count
-from pyro_idvae.programs.enumeration import EnumeratedModel, check_shared, split
+from pyro_idvae.programs.enumeration import EnumeratedModel, check_shared, check_unlifted, split
 from pyro_idvae.programs.likelihood_call import LikelihoodCall, Recorder, find_likelihood
+from pyro_idvae.programs.observations import check_observations
 from pyro_idvae.programs.parameters import claim_parameters
-from pyro_idvae.programs.plates import find_data_plate, subsampled_size
+from pyro_idvae.programs.plates import check_not_subsampled, find_data_plate, frame_dim
 from pyro_idvae.programs.run import Program, dry_run, evaluating, undisturbed
 from pyro_idvae.programs.sites import (
     check_sites,
@@ -76,14 +77,11 @@ class BoundModel:
         with undisturbed(arguments):
             claim = claim_parameters(model, guide, arguments)
             self.parameters, trace, self.guide_trace, self._calls = claim
+            check_not_subsampled(trace)
+            check_observations(trace)
             self.plate = find_data_plate(model, arguments, trace)
         if guide is not None:
             check_sites(trace, self.guide_trace)
-        if subsampled_size(trace) is not None:
-            raise ArgumentError(
-                "the model subsamples a plate: its draws would be scored on other rows. Give it a "
-                "plate of the size of its data, and pass the data you want"
-            )
         self.trace = trace
         if drawn is None:
             drawn = list(latent_sites(self.guide_trace)) if guide is not None else []
@@ -103,6 +101,7 @@ class BoundModel:
         self.prior_links: dict[str, frozenset[str]] | None = None
         self._depends: dict[str, bool] = {}
         if self.summed:
+            check_unlifted(trace, self.latents, self.plate)
             nesting = max(
                 (-f.dim for s in trace.nodes.values() for f in _frames(s) if f.dim is not None),
                 default=0,
@@ -156,10 +155,7 @@ class BoundModel:
 
     def frame_dim(self, site: Any) -> int | None:
         """Return the batch dimension (negative) of the data plate at a site, or None."""
-        for frame in _frames(site):
-            if frame.name == self.plate:
-                return int(frame.dim)
-        return None
+        return frame_dim(site, self.plate)
 
     def row_place(self, name: str) -> int | None:
         """Return the dimension of a site's value that the data plate is, or None."""

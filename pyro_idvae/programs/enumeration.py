@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_idvae import _upstream
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import Arguments
+from pyro_idvae.programs.plates import frame_dim
 from pyro_idvae.programs.run import Program
 from pyro_idvae.programs.sites import observed_sites
 
@@ -30,6 +31,26 @@ def check_shared(names: Sequence[str], plate: str | None) -> None:
             "share them have no log densities of their own. Move them into the plate, give the "
             "guide such sites, or fix their value by pyro.poutine.condition"
         )
+
+
+def check_unlifted(trace: Any, names: Sequence[str], plate: str | None) -> None:
+    """Raise for sites that stand in the data plate and have one value for all of it.
+
+    ``poutine.lift`` makes such ones of parameters; Pyro's sums would count them once for each row.
+
+    Args:
+        trace: a run of the model.
+        names: its latent sites.
+        plate: the data plate.
+    """
+    for name in names:
+        frames = trace.nodes[name]["cond_indep_stack"]
+        if any(f.name == plate for f in frames) and frame_dim(trace.nodes[name], plate) is None:
+            raise ArgumentError(
+                f"the site {name!r} is in the plate {plate!r} but has one value for all of it, "
+                "beside discrete sites to sum out: read the parameter that it was made of before "
+                "the plate begins"
+            )
 
 
 class EnumeratedModel:

@@ -9,6 +9,8 @@ from torch import Tensor
 from pyro_idvae.errors import ArgumentError, DataError
 from pyro_idvae.programs.arguments import repeat_rows, take_rows
 from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.coupling import check_moved, check_ties, coupled
+from pyro_idvae.programs.determinism import random_density
 from pyro_idvae.programs.row_density import RowDensity, is_same
 from pyro_idvae.programs.run import silent, undisturbed
 from pyro_idvae.programs.sites import check_sampled
@@ -19,7 +21,7 @@ def check_factorises(bound: BoundModel) -> None:
 
     Half of the rows are left out, and each row is repeated: what is left, and the copies, must have
     the density they had. The density is evaluated twice: it must not be random. The latents of half
-    of the rows move, again and again: the other rows must not notice.
+    of the rows move, again and again, near and far: the other rows must not notice.
 
     What has passed is noted in ``bound.factorises``, and not checked again.
 
@@ -53,14 +55,10 @@ def check_factorises(bound: BoundModel) -> None:
             )
         for name, term in first.items():
             if not is_same(term, again[name]):
-                raise ArgumentError(
-                    f"the log density of the site {name!r} differs from call to call at one point: "
-                    "the model draws random numbers that are not sample sites, or hides a module "
-                    "in training mode; pass the module itself, or its bound method, as the model"
-                )
+                raise random_density(name)
             copied = is_same(term, single[name].repeat(2))
             if not copied or not is_same(alone[name], single[name][:half]):
-                raise _coupled(bound, name)
+                raise coupled(bound, name)
         here, densities = both, (first, fixed)
         for drawn in (twice, redrawn):
             fresh, moved = twice.flatten(drawn.values()), _random_half(twice)
@@ -68,12 +66,10 @@ def check_factorises(bound: BoundModel) -> None:
             for which in (moved, ~moved):
                 there = torch.where(which.unsqueeze(-1), fresh, here)
                 after = twice.terms(there)
-                _check_moved(bound, which, densities, after)
+                check_moved(bound, which, densities, after)
                 here, densities = there, after
+        check_ties(bound, start, twice.flatten(redrawn.values())[:rows])
     bound.factorises = True
-
-
-Terms = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 
 def _random_half(density: RowDensity) -> Tensor:
@@ -90,24 +86,9 @@ def check_rows(density: RowDensity, one: Tensor, other: Tensor) -> None:
     with silent(density.bound.model):
         before = density.terms(one)
         after = density.terms(torch.where(moved.unsqueeze(-1), other, one))
-    _check_moved(density.bound, moved, before, after)
-
-
-def _check_moved(bound: BoundModel, moved: Tensor, one: Terms, other: Terms) -> None:
-    """Raise if a row that has not moved has another density.
-
-    Compared site by site, as a coupling may hide behind another site's large density.
-    """
-    (before, fixed), (after, loose) = one, other
-    for name, term in fixed.items():
-        if not is_same(term, loose[name]):
-            raise ArgumentError(
-                f"the site {name!r} outside the data plate depends on the rows' latents: the log "
-                "density does not factorise over the plate; use kernel='nuts'"
-            )
-    for name, term in before.items():
-        if not is_same(term[~moved], after[name][~moved]):
-            raise _coupled(bound, name)
+        check_moved(density.bound, moved, before, after)
+        with undisturbed(density.bound.arguments):
+            check_ties(density.bound, one, other)
 
 
 def _check_supports(density: RowDensity, other: RowDensity, u: Tensor) -> None:
@@ -120,11 +101,3 @@ def _check_supports(density: RowDensity, other: RowDensity, u: Tensor) -> None:
                 f"the support of the site {name!r} depends on other latents: sample it on a fixed "
                 "support and transform it in the model"
             )
-
-
-def _coupled(bound: BoundModel, name: str) -> ArgumentError:
-    return ArgumentError(
-        f"the log density of one row of the plate {bound.plate!r} depends on other rows"
-        + (f", at the site {name!r}" if name else "")
-        + ": it does not factorise, and rows cannot be sampled side by side; use kernel='nuts'"
-    )

@@ -14,7 +14,7 @@ from pyro_idvae import _upstream
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import Arguments
 from pyro_idvae.programs.likelihood_call import Call, Recorder
-from pyro_idvae.programs.run import Program, evaluating, modules_of, run_pair
+from pyro_idvae.programs.run import Program, evaluating, explained, modules_of, run_pair
 
 
 class Claim(NamedTuple):
@@ -40,7 +40,10 @@ def claim_parameters(model: Program, guide: Program | None, arguments: Arguments
     store = pyro.get_param_store()
     with torch.no_grad(), poutine.block(), evaluating(model, guide):
         recorder = Recorder()
-        with recorder.finding(), store.scope() as fresh, _Owners(model, guide):
+        first = explained(
+            "the model" if guide is None else "the pair of model and guide", arguments
+        )
+        with first, recorder.finding(), store.scope() as fresh, _Owners(model, guide):
             run_pair(model, guide, arguments)
         held = dict(store.named_parameters())
         for name, own in fresh["params"].items():

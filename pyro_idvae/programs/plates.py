@@ -24,6 +24,18 @@ def frame_sizes(trace: Any) -> dict[str, int]:
     }
 
 
+def frame_dim(site: Any, plate: str | None) -> int | None:
+    """Return the batch dimension (negative) of a plate at a site, or None.
+
+    A parameter that ``poutine.lift`` makes a site is one for all rows, wherever it was read.
+    """
+    batch = site["fn"].batch_shape
+    for frame in site["cond_indep_stack"]:
+        if frame.name == plate and -frame.dim <= len(batch) and batch[frame.dim] == frame.size:
+            return int(frame.dim)
+    return None
+
+
 def find_data_plate(model: Program, arguments: Arguments, trace: Any) -> str | None:
     """Return the name of the plate that grows with the data, or None.
 
@@ -65,6 +77,15 @@ def subsampled_size(trace: Any) -> int | None:
     return None
 
 
+def check_not_subsampled(trace: Any) -> None:
+    """Raise for a model that subsamples a plate itself."""
+    if subsampled_size(trace) is not None:
+        raise ArgumentError(
+            "the model subsamples a plate: its draws would be scored on other rows. Give it a "
+            "plate of the size of its data, and pass the data you want"
+        )
+
+
 def check_minibatch(
     model: Program, guide: Program, arguments: Arguments, trace: Any, num_rows: int
 ) -> None:
@@ -87,7 +108,7 @@ def check_minibatch(
             continue
         if _upstream.is_deterministic(site):
             continue  # its density is 1, however often it is counted
-        if plate is None or all(frame.name != plate for frame in site["cond_indep_stack"]):
+        if frame_dim(site, plate) is None:
             kind = "observed" if site["is_observed"] else "latent"
             raise ArgumentError(
                 f"the {kind} site {name!r} is not in a plate of the batch's {rows} rows: a "

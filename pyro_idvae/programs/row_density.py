@@ -144,8 +144,14 @@ class RowDensity:
         return total.detach(), gradient
 
 
-def is_same(one: Tensor, other: Tensor) -> bool:
-    """Tell whether two evaluations of one density differ by rounding alone."""
-    tolerance = ROUNDING * torch.finfo(one.dtype).eps
+def is_same(one: Tensor, other: Tensor, rounding: float = ROUNDING) -> bool:
+    """Tell whether two evaluations of one density differ by rounding alone.
+
+    Args:
+        one: log densities.
+        other: others.
+        rounding: units of rounding that they may differ by.
+    """
+    tolerance = rounding * torch.finfo(one.dtype).eps
     equal = (one == other) | (one.isnan() & other.isnan())
     return bool((equal | ((one - other).abs() <= tolerance * (1 + one.abs()))).all())

@@ -10,12 +10,32 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from torch import nn
+from torch import Tensor, nn
 
-from pyro_idvae.programs.arguments import Arguments, tensors_of
+from pyro_idvae.errors import (
+    ArgumentError,
+    ConvergenceError,
+    DataError,
+    NoCertificateError,
+    SiteMismatchError,
+)
+from pyro_idvae.programs.arguments import Arguments, named_arguments, tensors_of
 
 Program = Callable[..., Any]
 """A Pyro model or guide: any callable."""
+
+TYPED = (ArgumentError, ConvergenceError, DataError, NoCertificateError, SiteMismatchError)
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What a program may raise on data that it was not written for."""
 
 
 def modules_of(*programs: Any) -> list[nn.Module]:
@@ -84,3 +104,45 @@ def undisturbed(arguments: Arguments) -> AbstractContextManager[None]:
     devices = sorted({t.device.index for t in tensors_of(arguments) if t.is_cuda})
     context: AbstractContextManager[None] = torch.random.fork_rng(devices=devices)
     return context
+
+
+@contextmanager
+def explained(role: str, arguments: Arguments) -> Iterator[None]:
+    """Say of an error in a program's first run which data it was run on.
+
+    Args:
+        role: what messages call the program.
+        arguments: the data.
+
+    Raises:
+        ArgumentError: from the program's own error, unless that is one of ours.
+    """
+    try:
+        yield
+    except TYPED:
+        raise
+    except FAILURES as error:
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
+        raise ArgumentError(
+            f"{role} cannot be run on {describe(arguments)}: {type(error).__name__}: {reason}. "
+            "Pass data of the shapes and types that it was written for"
+        ) from error
+
+
+def describe(arguments: Arguments) -> str:
+    """Return what the arguments are, for messages: types and shapes by name."""
+    parts = []
+    for name, value in named_arguments(arguments).items():
+        if isinstance(value, Tensor):
+            kind = str(value.dtype).removeprefix("torch.")
+            parts.append(f"{name} of shape {tuple(value.shape)} and type {kind}")
+        else:
+            parts.append(f"{name}, a {type(value).__name__}")
+    return ", ".join(parts) or "nothing"
+
+
+@contextmanager
+def gradients() -> Iterator[None]:
+    """Let gradients be recorded, whatever context the caller is in; also a decorator."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

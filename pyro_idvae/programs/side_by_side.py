@@ -98,7 +98,7 @@ def guide_draws(bound: BoundModel, count: int) -> tuple[Values, Tensor]:
     return found
 
 
-def _group_size(bound: BoundModel) -> int:
+def group_size(bound: BoundModel) -> int:
     """Return how many draws go into one run."""
     one = sum(t.numel() for t in [*tensors_of(bound.arguments), *bound.values().values()])
     return max(1, NUMBERS_AT_ONCE // max(one, 1))
@@ -106,7 +106,7 @@ def _group_size(bound: BoundModel) -> int:
 
 def _may_repeat(bound: BoundModel, count: int) -> bool:
     local = all(bound.row_place(name) is not None for name in bound.latents)
-    return count > FEW and local and _group_size(bound) > 1
+    return count > FEW and local and group_size(bound) > 1
 
 
 def _at_once(bound: BoundModel, draws: Values) -> Densities | None:
@@ -114,7 +114,7 @@ def _at_once(bound: BoundModel, draws: Values) -> Densities | None:
     number = count_of(draws)
     if not _may_repeat(bound, number):
         return None
-    group, parts = _group_size(bound), []
+    group, parts = group_size(bound), []
     for first in range(0, number, group):
         part = {name: value[first : first + group] for name, value in draws.items()}
         found = _repeated(bound, part)
@@ -141,7 +141,7 @@ def _repeated(bound: BoundModel, draws: Values) -> Densities | None:
 def _prior_at_once(bound: BoundModel, count: int) -> PriorDraws | None:
     if not _may_repeat(bound, count):
         return None
-    group, values, parts = _group_size(bound), [], []
+    group, values, parts = group_size(bound), [], []
     shapes = {name: value.shape for name, value in bound.values().items()}
     for first in range(0, count, group):
         try:
@@ -164,7 +164,7 @@ def _guide_at_once(bound: BoundModel, count: int) -> tuple[Values, Tensor] | Non
     """Return draws of a guide on repeated rows; None where those are not the guide's own."""
     if not _may_repeat(bound, count):
         return None
-    group, values, parts = _group_size(bound), [], []
+    group, values, parts = group_size(bound), [], []
     shapes = {name: value.shape for name, value in bound.values().items()}
     for first in range(0, count, group):
         times = min(group, count - first)

@@ -91,10 +91,16 @@ def check_sampled(trace: Any, latents: list[str]) -> None:
 
 
 def check_sites(model_trace: Any, guide_trace: Any) -> None:
-    """Raise unless the guide has exactly the model's latent sites.
+    """Raise unless the guide has exactly the model's latent sites, with values of their shapes.
 
     Discrete sites that are to be enumerated need none, and auxiliary guide sites are free.
     """
+    seen = list(observed_sites(guide_trace))
+    if seen and not (observed_sites(model_trace) or factor_sites(model_trace)):
+        raise SiteMismatchError(
+            f"the guide has the observed sites {seen} and the model has none: they were exchanged; "
+            "the model comes first"
+        )
     wanted = {
         name
         for name, site in latent_sites(model_trace).items()
@@ -114,6 +120,29 @@ def check_sites(model_trace: Any, guide_trace: Any) -> None:
             + "; give both the same names, or mark helpers with infer={'is_auxiliary': True}"
             + _hint([n for n in missing if model_trace.nodes[n]["fn"].has_enumerate_support])
         )
+    for name in sorted(wanted & found):
+        site = model_trace.nodes[name]
+        own, drawn = site["fn"].batch_shape + site["fn"].event_shape, site["value"].shape
+        event_dim, other = site["fn"].event_dim, guide_trace.nodes[name]["fn"].event_dim
+        if event_dim != other:
+            raise SiteMismatchError(
+                f"the site {name!r} has {event_dim} event dimensions in the model and {other} in "
+                "the guide: declare the same by .to_event"
+            )
+        if without_ones(own) != without_ones(drawn):
+            raise SiteMismatchError(
+                f"the guide draws the site {name!r} with shape {tuple(drawn)}, but in the model it "
+                f"has shape {tuple(own)}: give both the same plates and event dimensions, and the "
+                "data one row a data point"
+            )
+
+
+def without_ones(shape: Any) -> tuple[int, ...]:
+    """Return a shape without leading dimensions of size 1."""
+    sizes = tuple(shape)
+    while sizes and sizes[0] == 1:
+        sizes = sizes[1:]
+    return sizes
 
 
 def _hint(discrete: list[str]) -> str:

@@ -12,10 +12,17 @@ import torch
 from pyro.distributions.torch_transform import TransformModule
 from torch import Tensor
 from torch.distributions import constraints
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pyro_idvae import _upstream
 from pyro_idvae._abstract import AbstractOrFinal
-from pyro_idvae._checks import check_count, check_hidden_dims, check_last_dim, check_real
+from pyro_idvae._checks import (
+    check_count,
+    check_hidden_dims,
+    check_last_dim,
+    check_options,
+    check_real,
+)
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import ICNN, ConvexPotential, RidgePotential
 from pyro_idvae.transforms.iterative import conjugate_gradient, lanczos_log_det
@@ -159,6 +166,8 @@ class Brenier(AbstractOrFinal, TransformModule):
         with torch.no_grad():
             potential = self.potential.evaluated()
             low, high = potential.strong_convexity(), potential.smoothness()
+        if not low.numel():
+            raise ArgumentError("the map is conditioned on 0 contexts: it has no bounds for none")
         return float(low.min()), float(high.max())
 
     def _stochastic_log_det(self, potential: ConvexPotential, x: Tensor) -> Tensor:
@@ -205,7 +214,14 @@ class Brenier(AbstractOrFinal, TransformModule):
 
 
 def _log_det(hessian: Tensor) -> Tensor:
-    factor: Tensor = torch.linalg.cholesky(hessian)
+    try:
+        factor: Tensor = torch.linalg.cholesky(hessian)
+    except LinAlgError as error:
+        raise ArgumentError(
+            f"the Jacobian of the map is not positive definite in {hessian.dtype}: it holds NaN, "
+            "or smoothness / strong_convexity is beyond what this dtype resolves; use float64, or "
+            "a smaller smoothness"
+        ) from error
     return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
@@ -250,6 +266,7 @@ def brenier(
         >>> def guide(model):
         ...     return AutoNormalizingFlow(model, partial(iterated, 2, brenier))
     """
+    check_options(Brenier, options)
     potential = make_potential(
         input_dim, hidden_dims, strong_convexity=strong_convexity, smoothness=smoothness
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_idvae._checks import check_last_dim
+from pyro_idvae._checks import check_last_dim, check_options
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.transforms.bounds import check_representable
 from pyro_idvae.transforms.brenier_map import Brenier, make_potential
@@ -43,6 +43,12 @@ class BrenierInjection(Injection):
     """
 
     def __init__(self, g1: Brenier, beta: InjectiveLinear, g2: Brenier) -> None:
+        wanted = {"g1": (g1, Brenier), "beta": (beta, InjectiveLinear), "g2": (g2, Brenier)}
+        for name, (part, kind) in wanted.items():
+            if not isinstance(part, kind):
+                raise ArgumentError(
+                    f"{name} is a {type(part).__name__}: expected a {kind.__name__}"
+                )
         if g1.dim != beta.latent_dim or g2.dim != beta.data_dim:
             raise ShapeError(
                 f"g1 has dimension {g1.dim}, beta maps {beta.latent_dim} to {beta.data_dim} and g2 "
@@ -127,6 +133,7 @@ def brenier_injection(
         True
     """
     latent_dim, data_dim = check_injective(latent_dim, data_dim)
+    check_options(Brenier, options)
     parts = {
         "strong_convexity": strong_convexity,
         "smoothness": smoothness,

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.distributions import Transform
 
 from pyro_idvae._abstract import AbstractOrFinal
+from pyro_idvae._checks import check_options
+from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import PartiallyConvexPotential
 from pyro_idvae.transforms.brenier_map import Brenier
 
@@ -37,6 +39,11 @@ class ConditionalBrenier(AbstractOrFinal, nn.Module):
 
     def __init__(self, potential: PartiallyConvexPotential, **options: Any) -> None:
         super().__init__()
+        if not isinstance(potential, PartiallyConvexPotential):
+            raise ArgumentError(
+                f"potential is a {type(potential).__name__}: expected a PartiallyConvexPotential"
+            )
+        check_options(Brenier, options)
         self.potential = potential
         self.options = options
 

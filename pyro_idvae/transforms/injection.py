@@ -113,6 +113,7 @@ class Injection(AbstractOrFinal, TransformModule):
         Returns:
             z, of shape ``batch + (K,)``; carries no grad.
         """
+        check_count("max_steps", max_steps)
         z: Tensor = self.inv(check_last_dim("x", x, self.data_dim))
         gap = self(z) - x
         size = gap.norm(dim=-1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from pyro_idvae._checks import check_last_dim, check_window
+from pyro_idvae._checks import check_last_dim, check_options, check_same_kind, check_window
 from pyro_idvae.transforms.injection import Injection
 
 
@@ -76,10 +76,12 @@ class InjectiveLinear(Injection):
         return self.basis() * self.singular_values()
 
     def _call(self, x: Tensor) -> Tensor:
+        check_same_kind("z", x, "the map", self.raw_basis)
         return nn.functional.linear(x, self.matrix(), self.bias)
 
     def _inverse(self, y: Tensor) -> Tensor:
         check_last_dim("x", y, self.data_dim)
+        check_same_kind("x", y, "the map", self.raw_basis)
         centred = y if self.bias is None else y - self.bias
         return (centred @ self.basis()) / self.singular_values()
 
@@ -107,4 +109,5 @@ def injective_linear(latent_dim: int, data_dim: int, **options: Any) -> Injectiv
         >>> linear.lipschitz_bounds()
         (3.0, 3.0)
     """
+    check_options(InjectiveLinear, options)
     return InjectiveLinear(latent_dim, data_dim, **options)

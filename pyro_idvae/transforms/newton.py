@@ -32,11 +32,26 @@ def default_tolerance(dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).eps ** 0.64)
 
 
+def _factor(hessian: Tensor) -> Tensor:
+    """Return the Cholesky factor of ∇²φ, raised by its own rounding where that made it indefinite.
+
+    A Newton direction so damped is one still; where the Hessian is NaN, so is what is returned.
+    """
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(hessian)
+    if bool(failed.any()):
+        size = hessian.diagonal(dim1=-2, dim2=-1).sum(-1) * (failed > 0)
+        rounding = hessian.shape[-1] * torch.finfo(hessian.dtype).eps * size
+        eye = torch.eye(hessian.shape[-1], dtype=hessian.dtype, device=hessian.device)
+        factor, _ = torch.linalg.cholesky_ex(hessian + rounding[..., None, None] * eye)
+    return factor
+
+
 def _newton_direction(
     potential: ConvexPotential, x: Tensor, gap: Tensor, relative: Tensor, exact: bool
 ) -> Tensor:
     if exact:
-        factor = torch.linalg.cholesky(potential.hessian(x))
+        factor = _factor(potential.hessian(x))
         return -torch.cholesky_solve(gap.unsqueeze(-1), factor).squeeze(-1)
     forcing = relative.clamp(torch.finfo(x.dtype).eps, 0.1)[..., None, None]
     return -conjugate_gradient(
@@ -125,7 +140,7 @@ def attach_gradient(potential: ConvexPotential, x: Tensor, y: Tensor, exact: boo
     gap = potential.gradient(x) - y
     if exact:
         with torch.no_grad():
-            factor = torch.linalg.cholesky(potential.hessian(x))
+            factor = _factor(potential.hessian(x))
         return x - torch.cholesky_solve(gap.unsqueeze(-1), factor).squeeze(-1)
     step: Tensor = ImplicitSolve.apply(  # type: ignore[no-untyped-call]
         gap, lambda v: potential.hessian_product(x, v), 2 * potential.dim

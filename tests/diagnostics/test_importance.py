@@ -1,6 +1,7 @@
 """Importance weights of a guide: log p(x), Pareto k, weights that are equal, 0 or no numbers."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pyro
@@ -8,14 +9,16 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from scipy.special import logsumexp
 
 from pyro_idvae import IDVAE, compare, fit, from_guide, from_mcmc, importance_log_likelihood
 from pyro_idvae.arviz_io import Variable, to_arviz
 from pyro_idvae.diagnostics.compare.pairing import importance_k
 from pyro_idvae.diagnostics.importance import ImportanceEstimate
 from pyro_idvae.diagnostics.latents import Latents
-from pyro_idvae.diagnostics.weights import weigh
+from pyro_idvae.diagnostics.weights import RunningWeights, sum_terms, weigh
 from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.programs import side_by_side
 
 X = torch.tensor([0.5, -1.0, 3.0, 0.0])
 
@@ -286,3 +289,69 @@ def test_compare_says_of_an_exact_guide_that_no_row_has_a_tail():
     draws = {"z": torch.as_tensor(svi.posterior["z"].values)}
     nuts = from_mcmc(draws, linear, x, num_prior_samples=2)
     assert "k-hat above 0.7 at 0% of the data points" in compare(svi, nuts).summary
+
+
+@pytest.mark.parametrize("number", [2, 29, 30, 200, 3001])
+@pytest.mark.parametrize("width", [1, 7, 1000, 3001])
+def test_weights_in_blocks_are_weighed_as_all_at_once(number, width):
+    rng = np.random.default_rng(number)
+    heavy = np.log(rng.pareto(1 / 0.9, size=(number, 5)) + 1)
+    heavy[: number // 2, 1] = -np.inf
+    heavy[:, 2] = -np.inf
+    heavy[:, 3] = 1e-6 * rng.normal(size=number)
+    heavy[number // 3 :, 4] = heavy[0, 4]
+    terms = [heavy, rng.normal(size=heavy.shape).astype(np.float32) * [1, 1, 1, 0, 1]]
+    terms[1] = terms[1].astype(np.float32)
+    whole = weigh(terms)
+    running = RunningWeights(5, number)
+    for first in range(0, number, width):
+        running.add(sum_terms([term[first : first + width] for term in terms]))
+    np.testing.assert_array_equal(running.pareto_k(), whole.pareto_k)
+    expected = logsumexp(whole.log_weights, axis=-1) - math.log(number)
+    np.testing.assert_allclose(running.log_mean(), expected, rtol=0, atol=1e-12)
+
+
+def test_the_block_of_draws_changes_nothing(monkeypatch):
+    """A seed gives the same draws in blocks as at once."""
+    found = []
+    for runs in (1, 3, 10_000):
+        monkeypatch.setattr("pyro_idvae.diagnostics.importance.RUNS_AT_ONCE", runs)
+        monkeypatch.setattr(side_by_side, "NUMBERS_AT_ONCE", 1000)
+        pyro.set_rng_seed(3)
+        found.append(importance_log_likelihood(model, guide, X, num_samples=3000))
+    for one in found[1:]:
+        np.testing.assert_allclose(one.log_likelihood, found[0].log_likelihood, atol=1e-12)
+        np.testing.assert_array_equal(one.pareto_k, found[0].pareto_k)
+
+
+def test_memory_does_not_grow_with_the_number_of_draws():
+    def peak(number):
+        tracemalloc.start()
+        importance_log_likelihood(model, guide, X, num_samples=number)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    peak(100)
+    # A block has 16 runs of 16,384 draws.
+    assert peak(2**20) < 1.1 * peak(2**18) + 2e6
+
+
+def test_a_weight_that_is_no_number_is_found_in_a_later_block(monkeypatch):
+    monkeypatch.setattr(side_by_side, "NUMBERS_AT_ONCE", 100)
+    draws = 0
+
+    def broken(x):
+        nonlocal draws
+        draws += len(x) // len(X)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            scale = torch.where(x > 2, math.nan, 1.0) if draws > 5000 else torch.ones(())
+            pyro.sample("x", dist.Normal(z, scale, validate_args=False), obs=x)
+
+    with (
+        pyro.validation_enabled(False),
+        pytest.raises(DataError, match=r"1 data points .*rows 2.*\['x'\] are NaN"),
+    ):
+        importance_log_likelihood(broken, guide, X, num_samples=100_000)
+    assert draws < 10_000

@@ -75,3 +75,37 @@ def test_log_scale_distributions_are_pyros_own_and_expand():
         assert torch.allclose(wide.mean[0], theirs.mean)
         with pytest.raises(ValueError, match="support"):
             ours.log_prob(-x - 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["poisson", "negativebinomial"])
+def test_counts_of_huge_rates_are_counts_of_that_rate(name, dtype):
+    """Beyond exp 43.7 torch's own are negative."""
+    options = {} if name == "poisson" else {"concentration": 1e4}
+    for eta in (20.0, 30.0, 44.0, 80.0):
+        member = make_family(name, **options)(torch.full((4000,), eta, dtype=dtype))
+        x = member.sample().double()
+        assert bool(member.support.check(x).all())
+        spread = member.variance[0].double().sqrt()
+        error = 5 * spread / 4000**0.5 if spread < math.inf else 0.01 * math.exp(eta)
+        assert abs(x.mean() - math.exp(eta)) < error + 1e-6 * math.exp(eta)
+        if 1e-5 * math.exp(eta) < spread < math.inf:
+            assert x.std() == pytest.approx(spread.item(), rel=0.1)
+
+
+def test_a_beta_of_extreme_logits_keeps_its_density_and_slope():
+    family = make_family("beta", precision=4.0)
+    x = torch.tensor([0.3])
+    for eta in (-900.0, -95.0, 95.0, 900.0):
+        leaf = torch.tensor([eta], requires_grad=True)
+        found = family(leaf).log_prob(x)
+        (slope,) = torch.autograd.grad(found.sum(), leaf)
+        # Γ(a) ~ 1/a for the share a = 4e^(−|η|) that vanishes.
+        inside = x if eta > 0 else 1 - x
+        wanted = math.log(4) - abs(eta) + 3 * inside.log() - (1 - inside).log()
+        assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
+        assert slope.item() == pytest.approx(-math.copysign(1.0, eta), rel=1e-4)
+    small = torch.linspace(-3, 3, 7)
+    plain = dist.Beta(4 * small.sigmoid(), 4 * (-small).sigmoid())
+    torch.testing.assert_close(family(small).log_prob(x), plain.log_prob(x))
+    assert family(small).expand((2, 7)).log_prob(x).shape == (2, 7)

@@ -6,6 +6,7 @@ import torch
 
 from pyro_idvae.experiments import mixture
 from pyro_idvae.experiments.__main__ import main
+from pyro_idvae.experiments.ledger import EarlierRunError
 
 COLUMNS = [
     "regime",
@@ -32,19 +33,37 @@ COLUMNS = [
 ]
 
 
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
 def test_components_apart_are_found_by_all_methods(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(mixture, "STARTS", (1.0,))
-    found = mixture.run(
-        tmp_path,
-        num_data=300,
-        regimes=["separated"],
-        num_samples=100,
-        warmup_steps=100,
-        num_chains=2,
-        num_steps=150,
-        parallel=False,
-    )
-    assert {p.name for p in tmp_path.iterdir()} == {"mixture.csv", "mixture.png"}
+    options = {
+        "num_data": 300,
+        "regimes": ["separated"],
+        "num_samples": 100,
+        "warmup_steps": 100,
+        "num_chains": 2,
+        "num_steps": 150,
+        "parallel": False,
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(mixture, "_fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            mixture.run(tmp_path, **options)
+    assert len((tmp_path / "mixture.csv").read_text().splitlines()) == 2
+    with pytest.raises(EarlierRunError, match="go on with --resume"):
+        mixture.run(tmp_path, **options)
+    with pytest.raises(EarlierRunError, match="steps was 150, now 160"):
+        mixture.run(tmp_path, **{**options, "num_steps": 160}, resume=True)
+    with monkeypatch.context() as patch:
+        # What is there is not made again.
+        patch.setattr(mixture, "_sample", interrupted)
+        found = mixture.run(tmp_path, **options, resume=True)
+    kept = {f"mixture_separated_{name}.npy" for name in ("NUTS", "mean_field", "full_rank")}
+    files = {"mixture.csv", "mixture.png", "options.json"}
+    assert {p.name for p in tmp_path.iterdir()} == files | kept
     with (tmp_path / "mixture.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == COLUMNS
@@ -110,16 +129,17 @@ def test_the_command_line_passes_its_options_on(name, monkeypatch, tmp_path):
     monkeypatch.setattr(
         f"pyro_idvae.experiments.{name}.run", lambda out, **options: called.update(options, out=out)
     )
-    options = ["--data=30", "--chains=2", "--samples=9", "--warmup=8", "--steps=7", "--seed=6"]
+    options = ["--data=30", "--chains=2", "--samples=25", "--warmup=8", "--steps=7", "--seed=6"]
     monkeypatch.setattr(sys, "argv", ["x", name, "--out", str(tmp_path), *options, "--sequential"])
     main()
     assert called == {
         "out": tmp_path / name,
         "num_data": 30,
         "num_chains": 2,
-        "num_samples": 9,
+        "num_samples": 25,
         "warmup_steps": 8,
         "num_steps": 7,
         "seed": 6,
         "parallel": False,
+        "resume": False,
     }

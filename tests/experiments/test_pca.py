@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyro_idvae.datasets import pca_data
-from pyro_idvae.experiments import pca
+from pyro_idvae.experiments import pca, pca_rows
 from pyro_idvae.experiments.posteriors import norm_divergence
 from pyro_idvae.models import ProbabilisticPCA
 
@@ -30,18 +30,29 @@ COLUMNS = [
 ]
 
 
-def test_a_spare_latent_collapses_and_the_signal_does_not(tmp_path, capsys):
-    found = pca.run(
-        tmp_path,
-        num_data=40,
-        num_samples=60,
-        warmup_steps=40,
-        num_chains=2,
-        num_steps=100,
-        max_tree_depth=4,
-        parallel=False,
-    )
-    assert {p.name for p in tmp_path.iterdir()} == {"pca.csv", "pca.png"}
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_spare_latent_collapses_and_the_signal_does_not(monkeypatch, tmp_path, capsys):
+    options = {
+        "num_data": 40,
+        "num_samples": 60,
+        "warmup_steps": 40,
+        "num_chains": 2,
+        "num_steps": 100,
+        "max_tree_depth": 4,
+        "parallel": False,
+    }
+    with monkeypatch.context() as patch:
+        patch.setattr(pca, "rows_sampled", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            pca.run(tmp_path, **options)
+    with monkeypatch.context() as patch:
+        # What is there is not made again.
+        patch.setattr(pca_rows, "fit_guide", interrupted)
+        found = pca.run(tmp_path, **options, resume=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"pca.csv", "pca.png", "options.json"}
     with (tmp_path / "pca.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == COLUMNS

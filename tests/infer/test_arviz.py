@@ -10,6 +10,7 @@ from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 from pyro_idvae import IDVAE, fit, from_guide, from_mcmc, mcmc
 from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError, SiteMismatchError
 
 X = torch.tensor([0.5, -1.0, 3.0])
@@ -70,9 +71,11 @@ def test_groups_shapes_and_labels():
         "log_prior/latent": ("chain", "draw", "data", 1, 20, 3),
         "sample_stats/log_q": ("chain", "draw", "data", 1, 20, 3),
         "sample_stats/prior_score_latent": (*latent, 1, 20, 3, 2),
+        "sample_stats/checksum_latent": ("chain", "draw", "data", 1, 20, 3),
         "sample_stats/limit_mean_latent": (*latent[2:], 3, 2),
         "sample_stats/limit_variance_latent": (*latent[2:], 3, 2),
         "sample_stats/limit_size_latent": (*latent[2:], 3, 2),
+        "sample_stats_prior/checksum_latent": ("chain", "draw", "data", 1, 30, 3),
         "sample_stats_prior/log_likelihood_obs": ("chain", "draw", "data", 1, 30, 3),
         "observed_data/obs": ("data", "obs_dim_0", 3, 4),
         "posterior_predictive/obs": ("chain", "draw", "data", "obs_dim_0", 1, 20, 3, 4),
@@ -166,7 +169,7 @@ def test_mcmc_finds_the_closed_form(kernel):
     np.testing.assert_allclose(draws.var((0, 1)), 0.5, rtol=0.3)
     stats = data["sample_stats"]
     wanted = {"diverging", "energy", "acceptance_rate", "step_size", "prior_score_z"}
-    wanted |= {"chain_mass", "chain_mass_size"}
+    wanted |= {"chain_mass", "chain_mass_size", "checksum_z"}
     wanted |= {f"limit_{field}_z" for field in ("mean", "variance", "size")}
     assert set(stats.data_vars) == wanted
     assert stats["diverging"].dtype == bool
@@ -312,3 +315,75 @@ def test_draws_are_made_in_evaluation_mode():
     from_guide(model, guide, X, num_samples=3)
     assert torch.equal(guide.norm.running_mean, before)
     assert guide.training
+
+
+def walled(x):
+    """A wall that a trajectory of any step size runs into."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("wall", torch.where(z > 1.5, -1e6 * (z - 1.5), 0.0))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+@pytest.mark.filterwarnings("ignore:Passing a dict or None as alias_mapping:DeprecationWarning")
+def test_arvizs_pictures_of_energy_and_divergences_of_rows_sampled_apart():
+    import arviz
+    import matplotlib.pyplot as plt
+
+    data = mcmc(
+        walled,
+        torch.full((4,), 3.0),
+        kernel="vectorized",
+        num_samples=60,
+        warmup_steps=50,
+        num_chains=2,
+        target_accept_prob=0.5,
+        num_limit_draws=0,
+        seed=0,
+        progress=False,
+    )
+    stats = groups_of(data)["sample_stats"]
+    assert stats["energy"].dims == stats["diverging"].dims == ("chain", "draw")
+    assert stats["row_diverging"].sum() >= stats["diverging"].sum() > 0
+    assert np.isfinite(np.ravel(arviz.bfmi(data))).all()
+    if not arviz.__version__.startswith("0."):
+        return
+    arviz.plot_energy(data)
+    axes = arviz.plot_pair(data, var_names=["z"], divergences=True)
+    marked = [len(line.get_xdata()) for line in np.ravel(axes)[0].get_lines()]
+    assert int(stats["diverging"].sum()) in marked
+    plt.close("all")
+
+
+def test_divergences_of_rows_are_counted_row_by_row():
+    diverging = torch.zeros(2, 30, 3, dtype=torch.bool)
+    diverging[0, 4], diverging[1, 7, 1] = True, True
+    energy = torch.randn(2, 30, 3)
+    data = from_mcmc(
+        {"z": torch.randn(2, 30, 3)},
+        model,
+        X,
+        sample_stats={"diverging": diverging, "energy": energy},
+    )
+    stats = groups_of(data)["sample_stats"]
+    assert int(stats["diverging"].sum()) == 2
+    assert int(stats["row_diverging"].sum()) == Latents.of(data).divergences == 4
+    np.testing.assert_allclose(stats["energy"], energy.double().sum(-1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"num_prior_samples": 0}, {"num_limit_draws": -1}])
+def test_numbers_of_draws_are_checked_before_sampling(wrong, monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("sampling had begun")
+
+    monkeypatch.setattr("pyro_idvae.infer.sampling.Sampling.sample", never)
+    monkeypatch.setattr("pyro_idvae.infer.arviz.evaluated", never)
+    monkeypatch.setattr("pyro_idvae.infer.arviz.draw_guide", never)
+    [(name, value)] = wrong.items()
+    with pytest.raises(ArgumentError, match=f"{name}={value}"):
+        mcmc(model, X, **wrong)
+    with pytest.raises(ArgumentError, match=f"{name}={value}"):
+        from_mcmc({"z": torch.zeros(1, 5, 3)}, model, X, **wrong)
+    if name == "num_prior_samples":
+        with pytest.raises(ArgumentError, match=f"{name}={value}"):
+            from_guide(model, exact_guide, X, **wrong)

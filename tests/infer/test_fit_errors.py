@@ -178,3 +178,41 @@ def test_a_resume_that_would_train_nothing_is_refused():
     result = fit(vae.model, vae.guide, data(), optimizer=optimizer, num_epochs=1, progress=False)
     again = fit(vae.model, vae.guide, data(), resume=result, num_epochs=2, progress=False)
     assert again.num_epochs == 3
+
+
+def test_a_batch_with_holes_after_many_is_named():
+    """What a loader gives later cannot be checked before the first step."""
+
+    class Holes(Rows):
+        def __getitem__(self, index):
+            return torch.full_like(self.x[index], torch.nan) if index == 50 else self.x[index]
+
+    vae = small()
+    loader = DataLoader(Holes(data()), batch_size=5)
+    message = r"step 10: .*the batch has entries that are not finite in \['data\[0\]'\]"
+    with pytest.raises(NonFiniteLossError, match=message) as caught:
+        fit(vae.model, vae.guide, loader, num_epochs=3, seed=0, progress=False)
+    assert caught.value.result.losses == []
+    assert all(p.isfinite().all() for p in vae.parameters())
+
+
+def test_what_was_done_before_a_loss_that_is_not_finite_can_be_gone_on_from():
+    vae = small()
+    calls = []
+
+    class Breaking(Rows):
+        def __getitem__(self, index):
+            calls.append(index)
+            return self.x[index] + (torch.nan if len(calls) > 300 else 0.0)
+
+    loader = DataLoader(Breaking(data()), batch_size=20)
+    with pytest.raises(NonFiniteLossError) as caught:
+        fit(vae.model, vae.guide, loader, num_epochs=20, seed=0, progress=False)
+    result = caught.value.result
+    done = result.num_epochs
+    assert 0 < done < 20
+    fine = DataLoader(Rows(data()), batch_size=20)
+    again = fit(vae.model, vae.guide, fine, num_epochs=2, resume=result, progress=False)
+    other = small()
+    whole = fit(other.model, other.guide, fine, num_epochs=done + 2, seed=0, progress=False)
+    assert again.losses == whole.losses

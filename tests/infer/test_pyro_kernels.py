@@ -5,9 +5,11 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import MCMC
 
 from pyro_idvae import IDVAE, mcmc
 from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.infer.pyro_kernels import PYRO_KERNELS
 
 X = torch.tensor([0.5, -1.0, 3.0])
 OPTIONS = {"num_samples": 20, "warmup_steps": 20, "num_chains": 2, "seed": 4, "progress": False}
@@ -75,3 +77,29 @@ def test_compiled_trajectories_are_the_same_as_plain_ones():
     )
     first, second = (side["posterior"]["latent"].values[:, 0] for side in (plain, compiled))
     np.testing.assert_allclose(first, second, rtol=1e-2, atol=1e-2)
+
+
+def funnel(x):
+    v = pyro.sample("v", dist.Normal(0.0, 3.0))
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, (v / 2).exp()))
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+@pytest.mark.parametrize("kernel", ["nuts", "hmc"])
+def test_chains_and_their_divergences_are_those_of_pyro(kernel):
+    options = {"step_size": 0.5, "adapt_step_size": False}
+    found = groups_of(
+        mcmc(funnel, X, kernel=kernel, kernel_options=options, **{**OPTIONS, "num_chains": 1})
+    )
+    # The chain's seed is the first number after the caller's.
+    torch.manual_seed(OPTIONS["seed"])
+    torch.manual_seed(int(torch.randint(2**30, ())))
+    own = PYRO_KERNELS[kernel](funnel, target_accept_prob=0.8, **options)
+    pyros = MCMC(own, num_samples=20, warmup_steps=20, disable_progbar=True)
+    pyros.run(X)
+    for name, values in pyros.get_samples(group_by_chain=True).items():
+        np.testing.assert_array_equal(found["posterior"][name], values)
+    diverging = np.flatnonzero(found["sample_stats"]["diverging"].values[0]).tolist()
+    assert diverging == pyros.diagnostics()["divergences"]["chain 0"]
+    assert diverging

@@ -149,5 +149,5 @@ def test_arguments_of_kernels_are_named():
         mcmc(normal, X, kernel="vectorized", kernel_options={"max_tree_depth": 5}, **FAST)
     with pytest.raises(ArgumentError, match=r"kernel_options has \['max_tree'\]"):
         mcmc(normal, X, kernel_options={"max_tree": 5}, **FAST)
-    with pytest.raises(TypeError, match="expected ArviZ data"):
+    with pytest.raises(ArgumentError, match="expected ArviZ data"):
         collapse_report(None)

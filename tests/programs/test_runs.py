@@ -10,8 +10,10 @@ from pyro_idvae.arviz_io import groups_of
 from pyro_idvae.infer.rowwise import chunk
 
 ROWS = 80
-BEFORE_THE_FIRST_STEP = 18
-IN_AN_AUTOPSY = 300
+BEFORE_THE_FIRST_STEP = 98
+TIES = 80
+"""Runs on a few rows, before the first step and after warm-up, that look for what ties them."""
+IN_AN_AUTOPSY = 460
 
 
 class Counting(PyroModule):
@@ -47,7 +49,7 @@ def test_before_the_first_leapfrog_step(pair, monkeypatch):
     mcmc(model, x, kernel="vectorized", **options)
     assert seen[0] <= BEFORE_THE_FIRST_STEP
     # Recorded operations run none of the model's code.
-    assert max(seen) - seen[0] <= 2
+    assert max(seen) - seen[0] <= 2 + TIES
 
 
 def test_an_autopsy_runs_the_model_a_few_times(pair):

@@ -10,9 +10,11 @@ import pytest
 
 matplotlib.use("agg")
 
+from pyro_idvae.arviz_io import Variable, groups_of, to_arviz
 from pyro_idvae.diagnostics.collapse import collapse_report
 from pyro_idvae.diagnostics.compare import compare
 from pyro_idvae.diagnostics.latents import Latents
+from pyro_idvae.errors import ArgumentError
 from pyro_idvae.plots.collapse import plot_collapse
 from pyro_idvae.plots.compare import plot_compare
 from pyro_idvae.plots.prior_posterior import plot_prior_posterior
@@ -69,3 +71,27 @@ def test_what_is_read_and_drawn():
     assert axes.shape == (3, 2)
     assert [ax.get_ylabel() for ax in axes[:, 0]] == ["first", "second", "third"]
     assert plot_compare(stored("svi"), stored("nuts"), row=2).shape == (2, 2)
+
+
+def test_names_and_labels_are_read():
+    report = collapse_report(stored("named"))
+    assert report.table.index.tolist() == ["z[seen]", "z[unseen]"]
+    assert report.per_point["kl"].dims == ("cell", "latent")
+    axes = plot_prior_posterior(stored("named"))
+    assert [ax.get_ylabel() for ax in axes[:, 0]] == ["first", "second", "third"]
+    assert [ax.get_xlabel() for ax in axes[-1]] == ["z[seen]", "z[unseen]"]
+    stats = groups_of(stored("named"))["sample_stats"]
+    assert stats["energy"].dims == stats["diverging"].dims == ("chain", "draw")
+    assert stats["row_energy"].dims == ("chain", "draw", "cell")
+
+
+def test_draws_that_were_edited_by_themselves_are_refused():
+    for name in ("svi", "nuts", "named"):
+        groups = {group: data.copy(deep=True) for group, data in groups_of(stored(name)).items()}
+        groups["posterior"]["z"].values[:] = groups["posterior"]["z"].values[:, ::-1]
+        variables = {
+            group: {n: Variable(v.values, v.dims, (), v.attrs) for n, v in data.data_vars.items()}
+            for group, data in groups.items()
+        }
+        with pytest.raises(ArgumentError, match="one was changed and the other not"):
+            collapse_report(to_arviz(variables, attrs=groups["posterior"].attrs))

@@ -105,3 +105,11 @@ def test_helmert_refuses_what_it_cannot_map():
         Helmert().inv(torch.zeros(3, 1))
     with pytest.raises(ArgumentError, match=r"pass u\.float\(\)"):
         Helmert()(torch.zeros(3, dtype=torch.long))
+
+
+def test_another_dtype_than_the_maps_is_refused_by_name():
+    for transform in (InjectiveLinear(2, 3), brenier_injection(2, 3, hidden_dims=[4])):
+        with pytest.raises(ArgumentError, match="has dtype torch.float64"):
+            transform(torch.zeros(4, 2, dtype=torch.double))
+        with pytest.raises(ArgumentError, match="has dtype torch.float64"):
+            transform.inv(torch.zeros(4, 3, dtype=torch.double))

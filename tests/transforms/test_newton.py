@@ -122,3 +122,27 @@ def test_the_stochastic_path_is_complete():
     assert relative_error(transform.inv(y.detach()), x) <= 1e-9
     with torch.no_grad():
         assert not transform.log_abs_det_jacobian(x).requires_grad
+
+
+def test_a_hessian_that_rounding_makes_indefinite_is_no_raw_error():
+    """Nearly flat in two directions of three, to the last digit of single precision."""
+    steep = brenier(3, hidden_dims=[1], strong_convexity=1e-4)
+    with torch.no_grad():
+        steep.potential.raw_excess.fill_(-50.0)
+        steep.potential.weight.mul_(1e4)
+    x = torch.randn(20, 3)
+    hessian = steep.potential.hessian(x).detach()
+    assert bool((torch.linalg.cholesky_ex(hessian)[1] > 0).any())
+    y = steep(x).detach()
+    try:
+        found = steep.inv(y)
+    except ConvergenceError as error:
+        assert error.residual > 0  # noqa: PT017
+    else:
+        assert bool(found.isfinite().all())
+    with pytest.raises(ArgumentError, match="not positive definite in torch.float32"):
+        steep.call_and_ladj(x)
+    double = steep.double()
+    back = double.inv(double(x.double()).detach())
+    assert (back - x).abs().max() < 1e-3
+    assert bool(double.log_abs_det_jacobian(x.double()).isfinite().all())

@@ -27,7 +27,7 @@ from pyro_idvae.diagnostics.collapse import CollapseReport, report_on
 from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.diagnostics.mixing import mixed, some_rows
 from pyro_idvae.infer.draws import Draws, draw_guide, evaluated
-from pyro_idvae.infer.mcmc import Sampling
+from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.dependence import guide_dependences
 from pyro_idvae.programs.row_density import RowDensity

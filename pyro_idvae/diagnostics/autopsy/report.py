@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pyro
 from torch import Tensor
 
-from pyro_idvae._checks import check_count, check_real
+from pyro_idvae._checks import check_count, check_real, check_seed
 from pyro_idvae.diagnostics.autopsy.examine import (
     Exact,
     exact_posterior,
@@ -32,12 +33,14 @@ from pyro_idvae.diagnostics.collapse import CollapseReport, report_on
 from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.distributions import InjectiveLikelihood
 from pyro_idvae.errors import ArgumentError, NoCertificateError
-from pyro_idvae.infer.mcmc import Sampling
+from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.door import open_pair
 from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.plates import check_amortised
-from pyro_idvae.programs.run import Program
+from pyro_idvae.programs.run import Program, gradients
 
 ATTEMPTS = 2
 """Lessons of the encoder: from where it is, then from a fresh start, as it may be where no gradient
@@ -84,6 +87,8 @@ class Autopsy:
     __repr__ = __str__
 
 
+@left_as_found
+@gradients()
 def autopsy(
     model: Program,
     guide: Program,
@@ -176,6 +181,10 @@ def autopsy(
     """
     check_real("share", share, above=0.0, below=1.0)
     check_count("num_steps", num_steps)
+    check_real("epsilon", epsilon, above=0.0)
+    check_real("confidence", confidence, above=0.5, below=1.0)
+    if seed is not None:
+        check_seed(seed)
     options = {
         "num_samples": num_samples,
         "num_chains": num_chains,
@@ -184,9 +193,12 @@ def autopsy(
         **_sampling_options(mcmc_options or {}),
     }
     limits: dict[str, Any] = {"epsilon": epsilon, "confidence": confidence}
-    total = num_samples * num_chains
+    total = check_count("num_samples", num_samples) * check_count("num_chains", num_chains)
     names = set(pyro.get_param_store().keys())
-    bound = BoundModel(model, guide, as_arguments(data))
+    bound = open_pair(model, guide, as_arguments(data))
+    taught: BoundModel | None = None
+    if reference is not None:
+        taught = open_pair(model, guide, as_arguments(reference, "reference"))
     with restored(bound, names):
         notes: list[str] = []
         alone, exact = _exact(bound, options, limits, notes)
@@ -198,8 +210,7 @@ def autopsy(
         notes += [note for note in (free.note, free.reason and f"no free q: {free.reason}") if note]
         there: tuple[BoundModel, BoundModel, Exact] | None = None
         reference_kept: dict[str, Kept] = {}
-        if reference is not None:
-            taught = BoundModel(model, guide, as_arguments(reference))
+        if taught is not None:
             there = (taught, *_exact(taught, options, limits, []))
             reference_kept["guide"] = kept_by_guide(*there, total)
         parameters, reason = _teachable(bound)
@@ -258,6 +269,10 @@ def _is_injective(alone: BoundModel) -> bool:
 
 
 def _sampling_options(options: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        raise ArgumentError(
+            f"mcmc_options is a {type(options).__name__}: expected a dict, {{'kernel': 'nuts'}}"
+        )
     known = {field.name for field in fields(Sampling)}
     unknown = sorted(set(options) - known)
     if unknown:

@@ -12,9 +12,10 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_idvae.programs.arguments import Arguments
+from pyro_idvae.programs.arguments import Arguments, row_count
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.run import Program, owners_of
+from pyro_idvae.programs.side_by_side import count_of
 
 
 @contextmanager
@@ -93,14 +94,14 @@ def teach(
     """
     args, kwargs = arguments
     flat = {name: value.flatten(0, 1) for name, value in draws.items()}
-    count = len(next(iter(flat.values())))
+    count, rows = count_of(flat), row_count(arguments)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     for _ in range(num_steps):
         index = int(torch.randint(count, ()))
         draw = {name: value[index] for name, value in flat.items()}
         trace: Any = poutine.trace(poutine.condition(guide, data=draw)).get_trace(*args, **kwargs)
-        loss = -trace.log_prob_sum() / len(next(iter(draw.values())))
+        loss = -trace.log_prob_sum() / rows
         if not bool(torch.isfinite(loss)):
             break
         optimizer.zero_grad()

@@ -17,10 +17,12 @@ from pyro_idvae.diagnostics.certificate.record import Certificate
 from pyro_idvae.distributions import InjectiveLikelihood, Likelihood, NormalFamily
 from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.programs.arguments import as_arguments
-from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.as_found import left_as_found
+from pyro_idvae.programs.door import check_program, open_model
 from pyro_idvae.programs.observed import RowCounts
 from pyro_idvae.programs.run import Program
 from pyro_idvae.programs.sole_likelihood import SoleLikelihood, find_sole_likelihood
+from pyro_idvae.programs.unchanged import unchanged
 from pyro_idvae.transforms.bounds import weights_not_finite
 
 FROM_MODEL = "x is drawn from the model: the average is over the model's own p(x), not over data"
@@ -38,6 +40,8 @@ class _Setting(NamedTuple):
     options: dict[str, Any] = {}  # noqa: RUF012
 
 
+@left_as_found
+@unchanged()
 def certify(model: Program | Likelihood, x: Any = None, *, num_samples: int = 1000) -> Certificate:
     r"""State how much information about z a likelihood guarantees, in nats.
 
@@ -83,17 +87,19 @@ def certify(model: Program | Likelihood, x: Any = None, *, num_samples: int = 10
         >>> round(certificate.low, 3), round(certificate.high, 3)
         (1.0, 5.0)
     """
+    check_count("num_samples", num_samples, minimum=2)
     if isinstance(model, Likelihood):
         if x is not None:
             raise ArgumentError("x was given with a likelihood: pass the model with data")
         prior = standard_prior(model.latent_dim)
         alone = _Setting(prior, RowCounts(1, 1, False), (f"the prior is {prior.text}",))
         return _certificate(model, alone, num_samples)
+    check_program("model", model)
     if x is None:
         raise ArgumentError("x=None: certify a model on its data, or pass its likelihood alone")
     # What weights that are not finite do to distributions is said below, in other words.
     with pyro.validation_enabled(False):
-        found = find_sole_likelihood(BoundModel(model, None, as_arguments(x)))
+        found = find_sole_likelihood(open_model(model, as_arguments(x, "x"), scored=False))
     _check_weights(found.likelihood)
     prior = prior_of(found.latent)
     setting = _Setting(prior, found.rows, _assumptions(found, prior), found.latent, found.options)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from pyro_idvae._checks import check_real
+from pyro_idvae._checks import check_list, check_real
 from pyro_idvae.diagnostics.collapse.measures import Measured, measure
 from pyro_idvae.diagnostics.collapse.pairs import dependence, strong_pairs
 from pyro_idvae.diagnostics.collapse.table import ChainAgreement, CollapseReport
@@ -119,7 +119,7 @@ def report_on(
     check_real("epsilon", epsilon, above=0.0)
     check_real("confidence", confidence, above=0.5, below=1.0)
     wanted = [var_names] if isinstance(var_names, str) else var_names
-    names = latents.names if wanted is None else list(wanted)
+    names = latents.names if wanted is None else check_list("var_names", wanted, "names of sites")
     if not names or any(name not in latents.sites for name in names):
         raise ArgumentError(f"var_names={var_names!r}: expected some of {sorted(latents.names)}")
     chains, each = latents.shape
@@ -159,6 +159,7 @@ def report_on(
         chains=ChainAgreement.of(found, len(latents.points)),
         num_points=int(table["data_points"].max()) if local else 0,
         independent=latents.independent,
+        complete=latents.complete,
     )
 
 

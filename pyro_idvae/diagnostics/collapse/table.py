@@ -143,6 +143,7 @@ class CollapseReport:
         num_points: data points, the cap of the mutual information being their logarithm; 0 if no
             latent belongs to one.
         independent: whether the draws are independent: a guide's.
+        complete: whether the sampling ran to its end: no interrupt cut it short.
     """
 
     table: pd.DataFrame
@@ -157,6 +158,7 @@ class CollapseReport:
     chains: ChainAgreement
     num_points: int
     independent: bool = False
+    complete: bool = True
 
     def __str__(self) -> str:
         return "\n".join([*self._head(), "", self._shown().to_string(), "", *self._words()])
@@ -189,6 +191,8 @@ class CollapseReport:
         lines = [self._verdict_in_words(), *self._why(), *self._hidden(), *self._together()]
         if self.independent:
             lines.append("These are the guide's draws: the exact posterior may know more.")
+        if not self.complete:
+            lines.append("The draws are incomplete: their sampling was interrupted.")
         lines += self.chains.lines()
         if self.vector["heavy_tails"] > BY_CHANCE:
             share = 100 * self.vector["heavy_tails"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyro_idvae._checks import check_real
+from pyro_idvae._checks import check_list, check_real
 from pyro_idvae.diagnostics.compare.pairing import (
     check_methods,
     check_observations,
@@ -47,7 +47,9 @@ class Comparison:
 
     Attributes:
         table: a ``pandas.DataFrame`` with a row for each (latent coordinate, data point), the
-            data point ``"all"`` for a global latent. Its columns are those of :func:`compare`.
+            data point ``"all"`` for a global latent. Its columns are those of :func:`compare`;
+            the second level of its index has the name of the dimension of rows, ``data`` without
+            one.
         per_latent: a ``pandas.DataFrame`` with a row for each latent coordinate: averages over the
             data points, gaps by their absolute values, NaN left out.
         summary: one line in words.
@@ -135,7 +137,10 @@ def compare(
         Yao, Vehtari, Simpson & Gelman, *Yes, but Did It Work?: Evaluating Variational Inference*,
         ICML 2018 (Pareto k of a guide).
     """
-    wanted = [check_real("probs entry", prob, above=0.0, below=1.0) for prob in probs]
+    wanted = [
+        check_real("probs entry", prob, above=0.0, below=1.0)
+        for prob in check_list("probs", probs, "probabilities, e.g. (0.5, 0.9)")
+    ]
     if not wanted:
         raise ArgumentError(f"probs={probs!r}: expected at least one, e.g. (0.5, 0.9)")
     guide, sampled = Latents.of(svi, "svi"), Latents.of(nuts, "nuts")
@@ -157,7 +162,9 @@ def compare(
         )
         if not per_point:
             columns["pareto_k_joint"] = np.full(values.shape[-1], k[0])
-        index = pd.MultiIndex.from_product([latent.labels, points], names=["latent", "data"])
+        index = pd.MultiIndex.from_product(
+            [latent.labels, points], names=["latent", guide.data_dim or "data"]
+        )
         tables.append(pd.DataFrame(columns, index=index))
     table = pd.concat(tables)
     words = _in_words(table, k, per_point, sampled)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyro_idvae.diagnostics.latents import Latents
+from pyro_idvae.diagnostics.latents import Latents, check_labels
 from pyro_idvae.diagnostics.weights import weigh
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError, SiteMismatchError
 
@@ -66,14 +66,13 @@ def common_sites(svi: Latents, nuts: Latents, var_names: Sequence[str] | None) -
         if name not in svi.sites or name not in nuts.sites:
             raise ArgumentError(f"var_names={names!r}: {name!r} is not among the latents {known}")
         ours, theirs = svi.sites[name], nuts.sites[name]
-        if (ours.local, ours.labels) != (theirs.local, theirs.labels) or (
-            ours.values.shape[2] != theirs.values.shape[2]
-        ):
+        if (ours.local, *ours.values.shape[2:]) != (theirs.local, *theirs.values.shape[2:]):
             shapes = [(site.values.shape[2], len(site.labels)) for site in (ours, theirs)]
             raise ShapeError(
                 f"the latent {name!r} has (data points, coordinates) {shapes[0]} in svi but "
                 f"{shapes[1]} in nuts: all but chains and draws must be the same"
             )
+        check_labels([ours, theirs], ["svi", "nuts"])
     return names
 
 

@@ -240,7 +240,10 @@ def kl_from_labels(
 
 def check_simplex(name: str, probabilities: Any) -> Array:
     """Return probabilities of categories along the last dimension, checked and in double."""
-    values = np.asarray(probabilities, dtype=float)
+    try:
+        values = np.asarray(probabilities, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name} holds no numbers: expected an array, (..., C)") from error
     if values.ndim < 1 or values.shape[-1] < 2:
         raise ShapeError(f"{name} has shape {values.shape}: expected (..., C), two categories up")
     if values.size == 0:

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from pyro_idvae._checks import check_count, check_real
+from pyro_idvae._checks import check_count, check_real, check_seed
 from pyro_idvae.diagnostics.witness import of_likelihood, of_model
 from pyro_idvae.diagnostics.witness.of_likelihood import Witness
 from pyro_idvae.diagnostics.witness.of_model import ModelWitness
 from pyro_idvae.distributions import Likelihood
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import as_arguments
-from pyro_idvae.programs.run import Program
+from pyro_idvae.programs.as_found import left_as_found
+from pyro_idvae.programs.door import check_data, check_program, first_parameter
+from pyro_idvae.programs.run import Program, gradients
 
 
 @overload
@@ -43,6 +45,8 @@ def find_witness(
 ) -> ModelWitness: ...
 
 
+@left_as_found
+@gradients()
 def find_witness(
     model: Program | Likelihood,
     x: Any = None,
@@ -124,6 +128,7 @@ def find_witness(
         (True, True)
     """
     check_real("learning_rate", learning_rate, above=0.0)
+    check_seed(seed)
     for name, count in (("num_starts", num_starts), ("num_steps", num_steps)):
         if count is not None:
             check_count(name, count)
@@ -148,9 +153,12 @@ def find_witness(
             f"model is a {type(model).__name__} and x=None: pass a model with its data x, or a "
             "Likelihood alone"
         )
+    arguments = as_arguments(x, "x")
+    check_program("model", model, arguments)
+    check_data(model, arguments, like=first_parameter(model), missing=True)
     return of_model.search(
         model,
-        as_arguments(x),
+        arguments,
         radius=radius,
         min_separation=1.0 if min_separation is None else min_separation,
         num_starts=num_starts,

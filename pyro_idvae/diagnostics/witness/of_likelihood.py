@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyro_idvae.diagnostics.witness.weights import check_weights, weights_of
 from pyro_idvae.distributions import Likelihood
 from pyro_idvae.errors import DataError
+from pyro_idvae.programs.weights import check_weights, weights_of
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from pyro_idvae.diagnostics.witness.descent import INDISTINCT, best_pair
 from pyro_idvae.diagnostics.witness.distances import Distances
 from pyro_idvae.diagnostics.witness.settings import Settings
 from pyro_idvae.diagnostics.witness.starts import start_pairs
-from pyro_idvae.diagnostics.witness.weights import check_weights, weights_of
 from pyro_idvae.programs.arguments import Arguments
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.run import Program, silent
+from pyro_idvae.programs.weights import check_weights, weights_of
 
 PRIOR_DRAWS = 256
 SIDE_BY_SIDE, SAMPLED, ONE_BY_ONE = 64, 24, 8

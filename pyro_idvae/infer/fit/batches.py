@@ -7,19 +7,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 
-from pyro_idvae._checks import check_count, check_real, check_same_kind
+from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError, DataError
 from pyro_idvae.programs.arguments import (
     Arguments,
     as_arguments,
-    named_arguments,
     row_count,
     take_rows,
     tensors_of,
 )
+from pyro_idvae.programs.door import check_pair
 
 
 class TensorBatches:
@@ -56,6 +55,16 @@ class TensorBatches:
         """Return one batch."""
         return next(self.batches(None))
 
+    @property
+    def is_one_step(self) -> bool:
+        """Tell whether an epoch is known to be a single batch."""
+        return self.batch_size == self.num_rows
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """The generators that the order of the batches comes from, besides the one given."""
+        return []
+
     def split(self, share: float, seed: int) -> tuple[TensorBatches, TensorBatches]:
         """Return (training, validation) batches, with this share of the rows for validation."""
         held = max(1, round(check_real("validation", share, above=0.0, below=1.0) * self.num_rows))
@@ -74,10 +83,7 @@ class LoaderBatches:
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
-        dataset: Any = loader.dataset
-        self.num_rows = len(dataset)
-        if self.num_rows == 0:
-            raise DataError("data has 0 rows: there is nothing to fit")
+        self.num_rows = _length(loader.dataset)
 
     def batches(self, generator: torch.Generator | None) -> Iterator[Arguments]:
         """Yield the loader's batches."""
@@ -86,7 +92,25 @@ class LoaderBatches:
 
     def first(self) -> Arguments:
         """Return one batch."""
-        return next(self.batches(None))
+        for arguments in self.batches(None):
+            return arguments
+        raise DataError(
+            f"data gave no batch of its {self.num_rows} rows: a loader must give some each time "
+            "it is gone through; is batch_size larger than the data, with drop_last?"
+        )
+
+    @property
+    def is_one_step(self) -> bool:
+        """Tell whether an epoch is known to be a single batch."""
+        return False
+
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """The generators that the order of the batches comes from, besides the global one."""
+        loader: Any = self.loader
+        inner = getattr(loader.batch_sampler, "sampler", None)
+        found = [getattr(part, "generator", None) for part in (loader, loader.sampler, inner)]
+        return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 
     def split(self, share: float, seed: int) -> tuple[LoaderBatches, LoaderBatches]:
         """Refuse: whoever made the loader knows how to split."""
@@ -98,16 +122,32 @@ class LoaderBatches:
 Batches = TensorBatches | LoaderBatches
 
 
+def _length(dataset: Any) -> int:
+    """Return the number of rows of a dataset, which must say it."""
+    try:
+        size = len(dataset)
+    except TypeError as error:
+        raise DataError(
+            f"data is a {type(dataset).__name__}, which does not say how many rows it has: a batch "
+            "stands for all of them; give it a __len__"
+        ) from error
+    if size == 0:
+        raise DataError("data has 0 rows: there is nothing to fit")
+    return size
+
+
 def make_batches(data: Any, batch_size: int | None) -> Batches:
     """Return batches of a Tensor, tuple, dict, ``Dataset`` or ``DataLoader``."""
     if isinstance(data, DataLoader):
+        if batch_size is not None:
+            raise ArgumentError(
+                f"batch_size={batch_size} with a DataLoader, which has its own: leave it out"
+            )
         return LoaderBatches(data)
     if isinstance(data, TensorDataset):
         return TensorBatches(as_arguments(data.tensors), batch_size)
     if isinstance(data, Dataset):
-        size = len(data)  # type: ignore[arg-type]
-        if size == 0:
-            raise DataError("data has 0 rows: there is nothing to fit")
+        size = _length(data)
         return LoaderBatches(DataLoader(data, batch_size=batch_size or size, shuffle=True))
     return TensorBatches(as_arguments(data), batch_size)
 
@@ -119,7 +159,8 @@ def split_data(
     if validation is None:
         return make_batches(data, batch_size), None
     if not isinstance(validation, float):
-        return make_batches(data, batch_size), make_batches(validation, batch_size)
+        own = None if isinstance(validation, DataLoader) else batch_size
+        return make_batches(data, batch_size), make_batches(validation, own)
     if isinstance(data, Dataset) and not isinstance(data, TensorDataset):
         share = check_real("validation", validation, above=0.0, below=1.0)
         generator = torch.Generator().manual_seed(seed)
@@ -128,25 +169,7 @@ def split_data(
     return make_batches(data, batch_size).split(validation, seed)
 
 
-def check_batches(model: Any, batches: Batches, like: Tensor | None) -> None:
-    """Raise a typed error for data that no training could use.
-
-    A model with a method ``check_data`` judges its own arguments; for any other, floating point
-    tensors must be finite and of the dtype and on the device of the parameters.
-    """
-    args, kwargs = batches.arguments if isinstance(batches, TensorBatches) else batches.first()
-    if hasattr(model, "check_data"):
-        model.check_data(*args, **kwargs)
-        return
-    for name, value in named_arguments((args, kwargs)).items():
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            continue
-        if like is not None:
-            check_same_kind(name, value, "the model", like)
-        bad = ~value.isfinite()
-        if bool(bad.any()):
-            where = tuple(bad.nonzero()[0].tolist())
-            raise DataError(
-                f"{name} has {int(bad.sum())} entries that are not finite, the first at {where}: "
-                "clean the data; a model that masks them itself can say so by a method check_data"
-            )
+def check_batches(model: Any, guide: Any, batches: Batches) -> None:
+    """Raise a typed error for programs and data that no training could use."""
+    arguments = batches.arguments if isinstance(batches, TensorBatches) else batches.first()
+    check_pair(model, guide, arguments)

@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
-from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from pyro_idvae import _upstream
-from pyro_idvae.errors import NonFiniteLossError
+from pyro_idvae.errors import DataError, NonFiniteLossError
 from pyro_idvae.infer.fit.batches import Batches
 from pyro_idvae.infer.fit.objective import kl_weight, non_finite_sites, sampled_kl
+from pyro_idvae.infer.fit.optimizers import NamedOptimizer
 from pyro_idvae.infer.fit.result import FitResult
-from pyro_idvae.programs.arguments import Arguments, row_count
+from pyro_idvae.programs.arguments import Arguments, named_arguments, row_count
 from pyro_idvae.programs.run import Program, evaluating
 
 
@@ -47,9 +47,9 @@ class Trainer:
         model: the model.
         guide: its guide.
         elbo: a Pyro ELBO.
-        optimizer: of torch or Pyro.
+        optimizer: with its parameters' names.
         max_grad_norm: longer gradients are shortened to this; None for never.
-        result: whose parameters are trained.
+        parameters: that are trained, by name.
         full_size: of a plate that the model itself subsamples; None if there is none.
     """
 
@@ -59,38 +59,60 @@ class Trainer:
         guide: Program,
         *,
         elbo: Any,
-        optimizer: Any,
+        optimizer: NamedOptimizer,
         max_grad_norm: float | None,
-        result: FitResult,
+        parameters: Mapping[str, Tensor],
         full_size: int | None,
     ) -> None:
         self.model, self.guide, self.elbo = model, guide, elbo
-        self.optimizer, self.max_grad_norm, self.result = optimizer, max_grad_norm, result
-        self.tensors = list(result.parameters.values())
+        self.optimizer, self.max_grad_norm, self.result = optimizer, max_grad_norm, FitResult()
+        self.parameters = dict(parameters)
+        self.tensors = list(parameters.values())
         self.last_good = Snapshot(self.tensors)
         self.full_size = full_size
         self.devices = sorted({t.device.index for t in self.tensors if t.is_cuda})
         self.steps = 0
         self.last_batch: Arguments = ((), {})
 
+    def restart(self, steps: int) -> None:
+        """Go on after so many steps, the parameters as they are now."""
+        self.steps = steps
+        self.last_good.take()
+
     def divisor(self, arguments: Arguments) -> int:
         """Return the number of data points that the ELBO of a batch stands for."""
         return self.full_size or row_count(arguments)
 
-    def epoch(self, batches: Batches, weight: float, generator: torch.Generator) -> float:
+    def epoch(
+        self,
+        batches: Batches,
+        weight: float,
+        generator: torch.Generator,
+        after_step: Callable[[float], bool],
+    ) -> float | None:
         """Take a step on each batch; return the mean loss per data point.
 
         Args:
             batches: the training data.
             weight: of the latents' KL.
             generator: shuffles the batches.
+            after_step: called with the loss of each step; tells whether to go on.
+
+        Returns:
+            The loss; None if the epoch was broken off with batches left.
         """
-        total, rows = 0.0, 0
+        total, rows, going = 0.0, 0, True
         for arguments in batches.batches(generator):
+            if not going:
+                return None
             size = self.divisor(arguments)
-            total += self.step(arguments, weight) * size
+            loss = self.step(arguments, weight)
+            total += loss * size
             rows += size
-        self.last_batch = arguments
+            self.last_batch = arguments
+            going = after_step(loss)
+        if rows == 0:
+            raise DataError("data gave no batch: a loader can be gone through once each epoch")
         return total / rows
 
     def validate(self, batches: Batches, seed: int) -> float:
@@ -104,6 +126,12 @@ class Trainer:
                 total += size * self.guarded(arguments, loss)
                 rows += size
         return total / rows
+
+    def probe(self, arguments: Arguments) -> float:
+        """Return a number that is another one for other programs, parameters or data."""
+        with torch.random.fork_rng(devices=self.devices), evaluating(self.model, self.guide):
+            torch.manual_seed(0)
+            return self.loss(arguments, 1.0, backward=False)
 
     def loss(self, arguments: Arguments, weight: float, *, backward: bool) -> float:
         """Return the −ELBO of a batch per data point, leaving gradients if wanted."""
@@ -127,12 +155,9 @@ class Trainer:
         norm = float(torch.nn.utils.clip_grad_norm_(used, limit)) if used else 0.0
         if not (math.isfinite(loss) and math.isfinite(norm)):
             what = f"the loss is {loss:g} and the gradient norm is {norm:g}"
-            self.fail(what, self.culprits(arguments))
+            self.fail(what, self.culprits(arguments), arguments)
         self.last_good.take()
-        if isinstance(self.optimizer, PyroOptim):
-            self.optimizer(used)
-        else:
-            self.optimizer.step()
+        self.optimizer.step(used)
         self.steps += 1
         return loss
 
@@ -143,7 +168,7 @@ class Trainer:
         except (ValueError, LinAlgError) as error:
             sites = self.culprits(arguments)
             if self.steps > 0 and sites != []:
-                self.fail(str(error).splitlines()[0], sites, error)
+                self.fail(str(error).splitlines()[0], sites, arguments, error)
             raise
 
     def culprits(self, arguments: Arguments) -> list[str] | None:
@@ -161,14 +186,30 @@ class Trainer:
             arguments, lambda: sampled_kl(self.model, self.guide, arguments, divisor, self.devices)
         )
 
-    def fail(self, what: str, sites: list[str] | None, cause: Exception | None = None) -> None:
+    def fail(
+        self,
+        what: str,
+        sites: list[str] | None,
+        arguments: Arguments,
+        cause: Exception | None = None,
+    ) -> None:
         """Restore the last good parameters and raise."""
         if self.steps > 0:
             self.last_good.restore()
         where = f"at the sites {sites}" if sites else "in the gradient or the parameters"
+        bad = [
+            name
+            for name, value in named_arguments(arguments).items()
+            if isinstance(value, Tensor) and not bool(value.isfinite().all())
+        ]
+        remedy = (
+            f"the batch has entries that are not finite in {bad}: clean the data"
+            if bad
+            else "lower the learning rate, set max_grad_norm, or check the data's scale"
+        )
         raise NonFiniteLossError(
             f"step {self.steps}: {what}, {where}. The parameters are those of the last finite "
-            "step: lower the learning rate, set max_grad_norm, or check the data's scale",
+            f"step: {remedy}",
             step=self.steps,
             sites=sites or [],
             result=self.result,

@@ -16,7 +16,7 @@ from pyro_idvae._checks import check_count
 from pyro_idvae.errors import DataError
 from pyro_idvae.infer.laplace.log_joint import LogJoint, injective_call, inverse
 from pyro_idvae.programs.arguments import as_arguments
-from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.door import check_program, open_model
 from pyro_idvae.programs.likelihood_call import LikelihoodCall
 from pyro_idvae.programs.run import Program
 
@@ -71,6 +71,7 @@ class AutoInjectiveLaplace(PyroModule):
 
     def __init__(self, model: Program, *, num_steps: int = 50) -> None:
         super().__init__()
+        check_program("model", model)
         self._model = (model,)  # in a tuple: the model's parameters are not the guide's
         self.num_steps = check_count("num_steps", num_steps)
         self._last: tuple[list[Tensor], LaplaceStart, LikelihoodCall] | None = None
@@ -88,6 +89,7 @@ class AutoInjectiveLaplace(PyroModule):
         # What is remembered belongs to this object's model: it does not travel.
         return {**self.__dict__, "_last": None}
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def _approximation(self, args: Any, kwargs: Any) -> tuple[LaplaceStart, LikelihoodCall]:
         """Return modes, factors and the likelihood; those of the last call if nothing changed."""
@@ -96,7 +98,7 @@ class AutoInjectiveLaplace(PyroModule):
         tensors = [value for value in inputs if isinstance(value, Tensor)]
         if self._last is not None and _equal(tensors, self._last[0]):
             return self._last[1:]
-        call = injective_call(BoundModel(self._model[0], None, (args, kwargs)))
+        call = injective_call(open_model(self._model[0], (args, kwargs), scored=False))
         posterior = LogJoint.of(call)
         mode = posterior.mode(num_steps=self.num_steps)
         covariance = inverse(posterior.precision(mode))
@@ -110,6 +112,7 @@ class AutoInjectiveLaplace(PyroModule):
             self._last = [value.clone() for value in tensors], start, call
         return start, call
 
+    @torch.inference_mode(False)
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Run the guide on the model's arguments; returns z."""
         (site, loc, factor), call = self._approximation(args, kwargs)

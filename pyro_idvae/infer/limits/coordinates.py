@@ -11,6 +11,7 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 
+from pyro_idvae._stored import coordinate_labels
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.dependence import prior_dependences
 from pyro_idvae.programs.sites import unwrap_masks
@@ -31,7 +32,7 @@ class Coordinate:
     @property
     def label(self) -> str:
         """What reports call it: ``z``, ``z[0]`` or ``z[0,1]``."""
-        return f"{self.site}[{','.join(map(str, self.index))}]" if self.index else self.site
+        return coordinate_labels(self.site, [[place] for place in self.index])[0]
 
 
 class Moments(NamedTuple):

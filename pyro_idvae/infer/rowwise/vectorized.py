@@ -21,9 +21,10 @@ from pyro_idvae.infer.rowwise.starts import closed_form_start, scattered, search
 from pyro_idvae.infer.rowwise.trajectory import Dynamics
 from pyro_idvae.programs.arguments import take_rows
 from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.door import check_program, open_model
 from pyro_idvae.programs.factorisation import check_factorises, check_rows
 from pyro_idvae.programs.row_density import RowDensity
-from pyro_idvae.programs.run import Program, silent
+from pyro_idvae.programs.run import Program, gradients, silent
 
 CHUNK_SIZE = {"cpu": 1024, "cuda": 2**17}
 """How many rows are evaluated at once: they fit a processor's cache, or fill a GPU."""
@@ -205,6 +206,7 @@ class VectorizedHMC(MCMCKernel):
         chunk_size: int | None = None,
         jit_compile: bool = False,
     ) -> None:
+        check_program("model", model)
         self.model = model
         self.transforms: dict[str, Any] = {}  # draws are handed over as the model's own values
         self.options: dict[str, Any] = {
@@ -217,9 +219,10 @@ class VectorizedHMC(MCMCKernel):
         self.sampler: RowSampler | None = None
         super().__init__()
 
+    @gradients()
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Find the starts for the model's arguments."""
-        bound = BoundModel(self.model, None, (args, kwargs))
+        bound = open_model(self.model, (args, kwargs))
         self.sampler = RowSampler(bound, chains=1, warmup_steps=warmup_steps, **self.options)
         self.warmup_steps, self.count = warmup_steps, 0
         self.divergences: list[int] = []
@@ -241,6 +244,7 @@ class VectorizedHMC(MCMCKernel):
     def initial_params(self, params: Any) -> None:
         raise ArgumentError("initial_params cannot be set: chains begin near the modes")
 
+    @gradients()
     def sample(self, params: Values) -> Values:
         """Run one iteration; returns the latents by site. The kernel knows where it is."""
         sampler = self._ready()

@@ -93,12 +93,16 @@ def test_densities_and_statistics_belong_to_their_draws():
     prior = dist.Normal(0.0, 1.0).log_prob(z).sum(-1)
     np.testing.assert_allclose(data["log_prior"]["z"].values, prior.numpy(), rtol=1e-10)
     stat = data["sample_stats"]
-    for name in ("diverging", "energy", "acceptance_rate", "step_size"):
+    for name in ("row_diverging", "row_energy", "acceptance_rate", "step_size"):
         assert stat[name].dims == ("chain", "draw", "data")
     # Energy is minus the log joint at the start of a trajectory, and a kinetic energy.
-    kinetic = stat["energy"].values[:, 1:] + (wanted + prior).numpy()[:, :-1]
+    kinetic = stat["row_energy"].values[:, 1:] + (wanted + prior).numpy()[:, :-1]
     assert kinetic.min() > -1e-9
     assert kinetic.mean() == pytest.approx(1.0, abs=0.5)
+    # Of the sampler as a whole: what ArviZ's own functions read.
+    assert stat["energy"].dims == stat["diverging"].dims == ("chain", "draw")
+    np.testing.assert_allclose(stat["energy"], stat["row_energy"].sum("data"), rtol=1e-12)
+    assert (stat["diverging"] == stat["row_diverging"].any("data")).all()
 
 
 @pytest.mark.parametrize("chunk_size", [1, 5, 64])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weights a search relies on: all finite."""
+"""The weights of a program: all finite."""
 
 from __future__ import annotations
 

@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every name of Pyro and torch that is private, or public by habit only: one function each.
 
-A leaf: it imports nothing of the package. No other file touches these names, and
+A leaf: it imports nothing of the package. Nothing outside this folder touches these names, and
 ``tests/test_upstream.py`` fails with the name and what to do when an upgrade moves one.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
-from pyro.ops import packed
-from pyro.ops.contract import contract_to_tensor
-from pyro.ops.rings import LogRing
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.module import register_module_forward_hook
+
+from pyro_idvae._upstream.factors import Factors as Factors
 
 Site = Any
 """A node of a trace: a message of Pyro's handlers."""
@@ -107,92 +105,6 @@ def site_log_prob(site: Site) -> Tensor:
     """Return a site's log density, masked and not scaled, for ``unscaled_log_prob``."""
     log_prob: Tensor = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
     return log_prob
-
-
-class Factors:
-    """The log densities of a run under ``poutine.enum``, ready to be multiplied and summed.
-
-    Stands in for packed tensors, whose dimensions have the letters in ``_pyro_dims``, and for
-    ``pyro.ops.contract``, which sums a discrete site out inside the plates it stands in.
-
-    Args:
-        trace: the run, its log densities computed.
-    """
-
-    def __init__(self, trace: Any) -> None:
-        trace.pack_tensors()
-        self.trace = trace
-        self.terms: dict[str, Any] = {}
-        self.sizes: dict[str, int] = {}
-        for name, site in trace.nodes.items():
-            if site["type"] != "sample":
-                continue
-            for frame in site["cond_indep_stack"]:
-                if frame.vectorized:
-                    self.sizes[trace.plate_to_symbol[frame.name]] = int(frame.size)
-            factor = site["packed"]
-            term = packed.scale_and_mask(factor["unscaled_log_prob"], mask=factor["mask"])
-            self.terms[name] = term
-            self.sizes.update(zip(term._pyro_dims, term.shape, strict=True))
-
-    def symbol(self, name: str) -> str | None:
-        """Return the letter of a site's enumerated dimension, for ``_enumerate_symbol``."""
-        found: str | None = self.trace.nodes[name]["infer"].get("_enumerate_symbol")
-        return found
-
-    def depends_on(self, name: str, others: Sequence[str]) -> bool:
-        """Tell whether a site's density varies with the values of enumerated sites."""
-        return any(self.symbol(other) in self.terms[name]._pyro_dims for other in others)
-
-    def _plates(self, name: str) -> frozenset[str]:
-        frames = self.trace.nodes[name]["cond_indep_stack"]
-        return frozenset(self.trace.plate_to_symbol[f.name] for f in frames if f.vectorized)
-
-    def total(self, names: Sequence[str], plate: str | None) -> Tensor:
-        """Return the log of the product of some sites' densities, the discrete ones summed out.
-
-        Args:
-            names: the sites; enumerated ones among them are summed out.
-            plate: the plate to keep; all are multiplied out if None.
-
-        Returns:
-            A tensor of shape ``(plate size,)`` or ``()``.
-        """
-        tree: OrderedDict[frozenset[str], list[Any]] = OrderedDict()
-        for name in names:
-            tree.setdefault(self._plates(name), []).append(self.terms[name])
-        summed = {symbol for symbol in map(self.symbol, names) if symbol is not None}
-        kept = frozenset() if plate is None else frozenset([self.trace.plate_to_symbol[plate]])
-        ring = LogRing(dim_to_size=self.sizes)
-        found: Tensor = contract_to_tensor(tree, summed, target_ordinal=kept, ring=ring)
-        return found
-
-    def probabilities(self, name: str, names: Sequence[str]) -> Tensor:
-        """Return p(value | the rest) of an enumerated site, of shape ``plates + (values,)``.
-
-        The gradient of the log of a sum with respect to the log of its terms is their shares.
-        """
-        dims = self.terms[name]._pyro_dims
-        whole = self.terms
-        try:
-            with torch.enable_grad():
-                leaf: Any = whole[name].detach().requires_grad_()
-                leaf._pyro_dims = dims
-                self.terms = {**whole, name: leaf}
-                (share,) = torch.autograd.grad(self.total(names, None), leaf)
-        finally:
-            self.terms = whole
-        site = self.trace.nodes[name]
-        symbol = self.symbol(name)
-        share = share.movedim(dims.index(symbol), -1) if symbol in dims else share.unsqueeze(-1)
-        frames = sorted((f for f in site["cond_indep_stack"] if f.vectorized), key=lambda f: f.dim)
-        found: Tensor = share.reshape([*(int(f.size) for f in frames), share.shape[-1]])
-        return found
-
-
-def optimized_tensors(optimizer: Any) -> list[Tensor]:
-    """Return the tensors a ``PyroOptim`` has stepped, for ``optim_objs``."""
-    return list(optimizer.optim_objs)
 
 
 def copy_all(targets: list[Tensor], sources: list[Tensor]) -> None:
@@ -288,3 +200,28 @@ def set_metric(kernel: Any, covariance: Tensor) -> None:
         sites: covariance.diagonal() if matrix.dim() == 1 else covariance
         for sites, matrix in adapter.inverse_mass_matrix.items()
     }
+
+
+def optimizers_of(optimizer: Any) -> dict[Tensor, Any]:
+    """Return a ``PyroOptim``'s optimiser, or its scheduler, of each tensor, for ``optim_objs``."""
+    found: dict[Tensor, Any] = optimizer.optim_objs
+    return found
+
+
+def waiting_states(optimizer: Any) -> dict[str, Any]:
+    """Return states of a ``PyroOptim`` for parameters it has not stepped yet, by name.
+
+    Stands in for ``_state_waiting_to_be_consumed``.
+    """
+    found: dict[str, Any] = optimizer._state_waiting_to_be_consumed
+    return found
+
+
+def guess_plate_nesting(elbo: Any, model: Any, guide: Any, args: Any, kwargs: Any) -> None:
+    """Let an ELBO find how deeply plates nest, for ``_guess_max_plate_nesting``."""
+    elbo._guess_max_plate_nesting(model, guide, args, kwargs)
+
+
+def is_baseline(name: str) -> bool:
+    """Tell a running mean that ``TraceGraph_ELBO`` keeps in the store, for its name's beginning."""
+    return name.startswith("__baseline_avg_downstream_cost_")

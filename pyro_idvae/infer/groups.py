@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From draws in tensors to the groups of ArviZ data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyro
+from torch import Tensor
+
+from pyro_idvae._stored import checksum
+from pyro_idvae.arviz_io import Variable, to_arviz
+from pyro_idvae.infer.draws import Draws
+from pyro_idvae.infer.names import Names
+from pyro_idvae.programs.bound_model import BoundModel, Values
+
+Groups = dict[str, dict[str, Variable]]
+Array = np.ndarray[Any, Any]
+
+
+def to_groups(
+    bound: BoundModel,
+    draws: Draws,
+    names: Names,
+    *,
+    new_observations: Values | None = None,
+) -> Any:
+    """Return ArviZ data of posterior draws; the groups of :func:`from_guide`.
+
+    Args:
+        bound: the model the draws are of.
+        draws: the draws.
+        names: what dimensions and labels are called.
+        new_observations: draws of the posterior predictive.
+    """
+    observed = {name: bound.trace.nodes[name]["value"] for name in bound.observed}
+    groups: Groups = {
+        "posterior": _variables(names, draws.values),
+        "log_likelihood": _densities(names, draws.log_likelihood),
+        "log_prior": _densities(names, draws.log_prior),
+        "sample_stats": {
+            **_statistics(names, draws.stats),
+            **_variables(names, draws.normal_scores, "prior_score_"),
+            **_checksums(bound, names, draws.values),
+            **_summaries(names, draws),
+        },
+        **_prior_groups(bound, names, draws),
+        "observed_data": _variables(names, observed),
+    }
+    if new_observations is not None:
+        groups["posterior_predictive"] = _variables(names, new_observations)
+    attrs = {
+        "inference_library": "pyro",
+        "inference_library_version": pyro.__version__,
+        "inference_method": draws.method,
+        # netCDF has no booleans.
+        "independent_draws": int(draws.independent),
+        "complete": int(draws.complete),
+        "data_dim": names.data_dim,
+        # What tells groups that were made together from those of other draws.
+        "draws_id": uuid4().hex,
+    }
+    labels: dict[str, Any] = {**_direction_labels(names, draws), **names.labels}
+    return to_arviz(groups, coords=labels, attrs=attrs)
+
+
+def _array(value: Tensor) -> Array:
+    return value.detach().cpu().numpy()
+
+
+def _variables(names: Names, values: Values, prefix: str = "") -> dict[str, Variable]:
+    """Return site values of shape (chain, draw, ...) with named dimensions."""
+    return {f"{prefix}{n}": Variable(_array(v), names.sites[n]) for n, v in values.items()}
+
+
+def _densities(names: Names, values: Mapping[str, Tensor], prefix: str = "") -> dict[str, Variable]:
+    """Return log densities of shape (chain, draw) or (chain, draw, data)."""
+    return {
+        f"{prefix}{n}": Variable(_array(v), (names.data_dim,) * (v.dim() - 2))
+        for n, v in values.items()
+    }
+
+
+def _statistics(names: Names, stats: Mapping[str, Tensor]) -> dict[str, Variable]:
+    """Return the sampler's statistics; of rows that are sampled apart, those of all of them too.
+
+    ArviZ's own plots take one energy, and one divergence or none, for each draw.
+    """
+    found = dict(stats)
+    for name in ("energy", "diverging"):
+        if name in stats and stats[name].dim() > 2:
+            found[f"row_{name}"] = rows = stats[name]
+            # In double: the sum over many rows is large, and its changes are what counts.
+            found[name] = rows.double().sum(-1) if name == "energy" else (rows != 0).any(-1)
+    return _densities(names, found)
+
+
+def _checksums(bound: BoundModel, names: Names, values: Values) -> dict[str, Variable]:
+    """Return what ties draws to their statistics: a number for each draw, of each row if local."""
+    found = {}
+    for name, value in values.items():
+        place = bound.row_place(name)
+        moved = _array(value if place is None else value.movedim(2 + place, 2))
+        draws = moved.reshape(*moved.shape[: 2 if place is None else 3], -1)
+        found[f"checksum_{name}"] = Variable(
+            checksum(draws),
+            () if place is None else (names.data_dim,),
+            attrs={"num_coordinates": draws.shape[-1]},
+        )
+    return found
+
+
+def _summaries(names: Names, draws: Draws) -> dict[str, Variable]:
+    """Return what is known of all draws of a latent together: chains' masses, limits."""
+    found: dict[str, Variable] = {}
+    row = (names.data_dim,)
+    if draws.mass is not None:
+        found["chain_mass"] = Variable(_array(draws.mass.mass), row, ("chain",))
+        found["chain_mass_size"] = Variable(_array(draws.mass.size), row, ())
+    if draws.limits is None:
+        return found
+    for name, moments in draws.limits.sites.items():
+        for field, values in moments._asdict().items():
+            found[f"limit_{field}_{name}"] = Variable(values, names.sites[name], ())
+    for part in draws.limits.directions:
+        scope = "row" if part.local else "all"
+        own = (f"direction_{scope}",)
+        found[f"loadings_{scope}"] = Variable(part.loadings, (*own, f"coordinate_{scope}"), ())
+        for field, values in part.moments._asdict().items():
+            dims = (*own, *row) if part.local else own
+            array = values if part.local else values[:, 0]
+            found[f"limit_{field}_{own[0]}"] = Variable(array, dims, ())
+    return found
+
+
+def _direction_labels(names: Names, draws: Draws) -> dict[str, list[str]]:
+    """Return what to call the coordinates that directions are made of."""
+    if draws.limits is None:
+        return {}
+    return {
+        f"coordinate_{'row' if part.local else 'all'}": [names.coordinates[n] for n in part.labels]
+        for part in draws.limits.directions
+    }
+
+
+def _prior_groups(bound: BoundModel, names: Names, draws: Draws) -> Groups:
+    if draws.prior is None:
+        return {}
+    values, likelihood = (
+        {name: value.unsqueeze(0) for name, value in part.items()} for part in draws.prior
+    )
+    return {
+        "prior": _variables(names, values),
+        "sample_stats_prior": {
+            **_densities(names, likelihood, "log_likelihood_"),
+            **_checksums(bound, names, values),
+        },
+    }

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How to sample a posterior, by Pyro's own kernels or for all rows side by side."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from tqdm.auto import trange
+
+from pyro_idvae._checks import check_count, check_real, check_seed
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.infer.draws import Draws, evaluated, shape_of
+from pyro_idvae.infer.interrupts import common
+from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
+from pyro_idvae.infer.pyro_kernels import KERNELS, PYRO_KERNELS, ChainTask, run_chains
+from pyro_idvae.infer.rowwise.vectorized import TARGET_ACCEPT_PROB as VECTORIZED_ACCEPT_PROB
+from pyro_idvae.infer.rowwise.vectorized import RowSampler, Sweep
+from pyro_idvae.programs.as_found import as_found
+from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.side_by_side import stack
+from pyro_idvae.programs.sites import check_sampled
+
+WARMUP_STEPS = {"hmc": 500, "nuts": 500, "vectorized": 200}
+TARGET_ACCEPT_PROB = {"hmc": 0.8, "nuts": 0.8, "vectorized": VECTORIZED_ACCEPT_PROB}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample; the arguments of :func:`mcmc` that are not about the model or the output."""
+
+    kernel: str = "nuts"
+    num_samples: int = 500
+    warmup_steps: int | None = None
+    num_chains: int = 4
+    target_accept_prob: float | None = None
+    jit_compile: bool = False
+    parallel: bool = False
+    start: AutoInjectiveLaplace | None = None
+    kernel_options: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kernel not in WARMUP_STEPS:
+            raise ArgumentError(
+                f"kernel={self.kernel!r}: expected one of {', '.join(WARMUP_STEPS)}"
+            )
+        check_count("num_samples", self.num_samples)
+        check_count("num_chains", self.num_chains)
+        check_count("warmup_steps", self.warmup, minimum=0)
+        check_real("target_accept_prob", self.target, above=0.0, below=1.0)
+        if self.kernel not in KERNELS and (self.parallel or self.start is not None):
+            raise ArgumentError(
+                f"kernel={self.kernel!r} runs all chains side by side and finds its own start: "
+                "leave out parallel and start"
+            )
+        if self.seed is not None:
+            check_seed(self.seed)
+        if self.start is not None and not isinstance(self.start, AutoInjectiveLaplace):
+            raise ArgumentError(
+                f"start is a {type(self.start).__name__}: expected an AutoInjectiveLaplace guide"
+            )
+        if not isinstance(self.kernel_options, Mapping):
+            raise ArgumentError(
+                f"kernel_options is a {type(self.kernel_options).__name__}: expected a dict, e.g. "
+                "{'max_tree_depth': 6}"
+            )
+        known = {"chunk_size"}
+        if self.kernel in KERNELS:
+            known = {*inspect.signature(PYRO_KERNELS[self.kernel]).parameters}
+            known -= {"self", "model", "target_accept_prob", "jit_compile", "init_strategy"}
+        unknown = sorted(set(self.kernel_options) - known)
+        if unknown:
+            raise ArgumentError(
+                f"kernel_options has {unknown}: the kernel {self.kernel!r} takes {sorted(known)} "
+                "here"
+            )
+        if self.kernel_options.get("chunk_size") is not None:
+            check_count("chunk_size", self.kernel_options["chunk_size"])
+
+    @property
+    def warmup(self) -> int:
+        """Steps that adapt."""
+        return WARMUP_STEPS[self.kernel] if self.warmup_steps is None else self.warmup_steps
+
+    @property
+    def target(self) -> float:
+        """The acceptance probability wanted."""
+        given = self.target_accept_prob
+        return TARGET_ACCEPT_PROB[self.kernel] if given is None else given
+
+    def run(self, bound: BoundModel) -> Draws:
+        """Return draws from the posterior of a model's latents.
+
+        Raises:
+            ArgumentError: for a model with nothing to sample, or that this kernel cannot sample.
+        """
+        values, stats = self.sample(bound)
+        if not self.is_complete(values):
+            raise KeyboardInterrupt
+        return evaluated(bound, values, stats, independent=False, method=self.kernel)
+
+    def is_complete(self, values: Values) -> bool:
+        """Tell whether draws are all that were wanted."""
+        return shape_of(values) == (self.num_chains, self.num_samples)
+
+    def sample(self, bound: BoundModel) -> tuple[Values, Values]:
+        """Return latents of shape ``(chain, draw) + site shape``, and statistics.
+
+        After an interrupt these are the draws so far.
+
+        Raises:
+            ArgumentError: as :meth:`run`.
+            KeyboardInterrupt: if there was no draw yet.
+        """
+        if not bound.latents:
+            raise ArgumentError("the model has no latent site: there is nothing to sample")
+        check_sampled(bound.trace, bound.latents)
+        if self.seed is not None:
+            # Pyro's own seeds numpy's and Python's generators too: nothing here draws from those.
+            torch.manual_seed(self.seed)
+        options = {
+            "target_accept_prob": self.target,
+            "jit_compile": self.jit_compile,
+            **self.kernel_options,
+        }
+        if self.kernel in KERNELS:
+            return self._run_chains(bound, options)
+        with as_found(bound.model):
+            sampler = RowSampler(bound, chains=self.num_chains, warmup_steps=self.warmup, **options)
+        return _run_rows(sampler, self.warmup, self.num_samples, self.progress)
+
+    def _run_chains(self, bound: BoundModel, options: dict[str, Any]) -> tuple[Values, Values]:
+        if self.jit_compile:
+            options.setdefault("ignore_jit_warnings", True)
+        args, kwargs = bound.arguments
+        task = ChainTask(
+            bound.model,
+            bound.arguments,
+            self.kernel,
+            num_samples=self.num_samples,
+            warmup_steps=self.warmup,
+            progress=self.progress,
+            seed=int(torch.randint(2**30, ())),
+            start=None if self.start is None else self.start.start(kwargs or args),
+            # Pyro would draw a latent below an enumerated one once for each of its values.
+            from_prior=tuple(bound.latents) if bound.summed else (),
+            options=options,
+        )
+        chains = common(run_chains(task, self.num_chains, parallel=self.parallel))
+        values, stats = (
+            stack([stack([draw[part] for draw in chain]) for chain in chains]) for part in (0, 1)
+        )
+        return {name: values[name] for name in bound.latents}, stats
+
+
+def _run_rows(
+    sampler: RowSampler, warmup_steps: int, num_samples: int, progress: bool
+) -> tuple[Values, Values]:
+    """Return draws of shape ``(chain, draw) + site shape`` and statistics with rows."""
+    sweeps: list[Sweep] = []
+    try:
+        with as_found(sampler.bound.model):
+            for iteration in trange(
+                warmup_steps + num_samples, desc="vectorized HMC", unit="step", disable=not progress
+            ):
+                sweep = sampler.advance()
+                if iteration >= warmup_steps:
+                    sweeps.append(sweep)
+    except KeyboardInterrupt:
+        if not sweeps:
+            raise
+    positions = torch.stack([sweep.positions for sweep in sweeps], 1)
+    stats = {
+        name: torch.stack([sweep.stats[name] for sweep in sweeps], 1) for name in sweeps[0].stats
+    }
+    return sampler.constrain(positions), stats

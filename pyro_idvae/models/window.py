@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lipschitz bounds from a wanted window of nats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from pyro_idvae.distributions import information_window, lipschitz_bounds_for
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.transforms.bounds import check_pair, largest_bound
+
+
+def bounds_of_window(
+    window: tuple[float, float], latent_dim: int, family: str, lipschitz_bounds: Any
+) -> tuple[float, float]:
+    """Return the Lipschitz bounds of a wanted window in nats."""
+    if family != "normal":
+        raise ArgumentError(
+            f"rate_window={window!r}: nats are guaranteed for the normal family only, not for "
+            f"{family}; give lipschitz_bounds"
+        )
+    if lipschitz_bounds is not None:
+        raise ArgumentError("rate_window sets lipschitz_bounds: leave out one of them")
+    low, high = check_pair("rate_window", window)
+    bounds = lipschitz_bounds_for(low=low, high=high, latent_dim=latent_dim)
+    # In nats, as it was asked for: the injection's own message would speak of L and M.
+    least, most = information_window((1 / largest_bound(), largest_bound()), latent_dim)
+    if not least <= low <= high <= most:
+        raise ArgumentError(
+            f"rate_window={window!r}: with latent_dim={latent_dim} {torch.get_default_dtype()} "
+            f"holds {least:.1g} to {most:.3g} nats; ask for a window in between, or build the "
+            "model under torch.set_default_dtype(torch.float64)"
+        )
+    return bounds

@@ -1,0 +1,51 @@
+"""Memory stays flat: over long fits and many draws, and over calls that are made again."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc"),
+]
+
+# What may be kept, in MB: 60,000 losses, and what the allocator does not hand back.
+GROWTH = {
+    "steps": 10.0,
+    "side_by_side": 6.0,
+    "nuts": 6.0,
+    "guide_draws": 30.0,
+    "reports": 8.0,
+    "samplings": 8.0,
+}
+
+
+def sizes_of(name):
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.soak.work", name],
+        cwd=ROOT,
+        env=settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", GROWTH)
+def test_the_second_half_needs_no_more_than_the_first(name):
+    sizes = sizes_of(name)
+    assert sizes[-1] - sizes[1] < GROWTH[name], sizes
+
+
+def test_a_million_weights_of_a_row_need_no_more_than_a_third_of_them():
+    _, some, many = sizes_of("weights")
+    assert many - some < 20.0
