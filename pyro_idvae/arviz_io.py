@@ -202,7 +202,7 @@ def pareto_k(
         log_weights: log w, of shape ``batch + (num_samples,)``; −inf for a weight of 0.
         rounding: how far apart, in nats, equal log weights may come out; a number, or one for each
             entry of ``batch``.
-        number: how many weights there are, if these are the largest of them, :func:`tail_size` or
+        number: how many weights there are, if these are the largest of them, ``tail_size`` or
             more; None if these are all.
 
     Returns:

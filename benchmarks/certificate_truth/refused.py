@@ -233,7 +233,7 @@ def odd(f, normal, x):
             pyro.sample("x", normal.condition(z), obs=x[0])
 
     yield Case("one observation scored under 4 latents", "refused", repeated, x, normal,
-               "would count as several")  # fmt: skip
+               "would count as")  # fmt: skip
 
     shaky = {"covariates": lambda z, x: torch.randn(len(x), 2, dtype=DOUBLE)}
     likelihood = InjectiveNormal(f, covariates=torch.nn.Identity())

@@ -18,6 +18,7 @@ from pyro_idvae._checks import (
     check_last_dim,
     check_same_kind,
 )
+from pyro_idvae._upstream import is_traced
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.errors import ArgumentError, DataError, NoCertificateError, ShapeError
 from pyro_idvae.transforms import Injection
@@ -126,7 +127,8 @@ class Likelihood(AbstractOrFinal, PyroModule):
         module: Any = self.covariates
         shift: Tensor = module(check_floating("covariates", covariates))
         try:
-            fits = torch.broadcast_shapes(shift.shape, eta.shape) == eta.shape
+            # One z may be seen by many rows, each with covariates of its own.
+            fits = torch.broadcast_shapes(shift.shape, eta.shape)[-1:] == eta.shape[-1:]
         except RuntimeError:
             fits = False
         if not fits:
@@ -145,10 +147,12 @@ class Likelihood(AbstractOrFinal, PyroModule):
         number = isinstance(total_count, (int, float, Tensor))
         total = torch.as_tensor(total_count) if number else torch.tensor(-1.0)
         try:
-            fits = torch.broadcast_shapes(total.shape, shape) == shape
+            torch.broadcast_shapes(total.shape, shape)
+            fits = True
         except RuntimeError:
             fits = False
-        if not fits or not bool(((total >= 0) & total.isfinite()).all()):
+        bad = not is_traced(total) and not bool(((total >= 0) & total.isfinite()).all())
+        if not fits or bad:
             said = f"of shape {tuple(total.shape)}" if number and total.dim() else repr(total_count)
             raise ShapeError(
                 f"total_count {said}: expected counts from 0 that broadcast to {tuple(shape)}"

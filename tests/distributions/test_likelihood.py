@@ -202,7 +202,7 @@ def test_bad_arguments_of_families_are_named():
         InjectiveNormal(injection(), scale=0.0)
     with pytest.raises(ArgumentError, match="scale must be positive"):
         InjectiveNormal(injection(), scale=torch.tensor([1.0, -1.0]))
-    with pytest.raises(ShapeError, match="4 features"):
+    with pytest.raises(ShapeError, match="4 parameters"):
         InjectiveNormal(injection(), scale=torch.ones(3)).condition(torch.zeros(2, 2))
     with pytest.raises(ArgumentError, match="gate=1"):
         InjectiveZeroInflated(InjectivePoisson(injection()), gate=1.0)

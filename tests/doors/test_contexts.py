@@ -47,7 +47,7 @@ CALLS = {
     "active_units": lambda v, x: idvae.active_units(v.model, v.guide, x),
     "certify": lambda v, x: idvae.certify(v.model, x).low,
     "autopsy": lambda v, x: (
-        idvae.autopsy(v.model, v.guide, x, seed=0, **FEW).table["exact"].to_numpy()
+        idvae.autopsy(v.model, v.guide, x, seed=0, **FEW).table["exact"].tolist()
     ),
     "witness": lambda v, x: (
         idvae.find_witness(v.model, x[:2], num_steps=2, num_starts=2).separation

@@ -19,6 +19,7 @@ from pyro_idvae.distributions import (
 )
 from pyro_idvae.errors import ArgumentError, DataError, NotInjectiveError, ShapeError
 from pyro_idvae.transforms import brenier_injection
+from tests.infer.common import ADAM
 
 torch.manual_seed(0)
 DATA = {
@@ -136,18 +137,21 @@ def test_missing_values_train(family):
     vae = build(family)
     mask = torch.rand(12, 6) < 0.7
     x = torch.where(mask, DATA[family], torch.nan)
+    given = {"x": x, "mask": mask}
     result = fit(
-        vae.model, vae.guide, {"x": x, "mask": mask}, num_epochs=25, seed=0, progress=False
+        vae.model, vae.guide, given, optimizer=ADAM, num_epochs=40, seed=0, progress=False
     )
     assert torch.tensor(result.losses).isfinite().all()
-    assert result.losses[-1] < result.losses[0]
+    assert sum(result.losses[-10:]) < sum(result.losses[:10])
 
 
 def test_a_vae_of_a_wrapped_likelihood():
     likelihood = InjectiveZeroInflated(InjectivePoisson(brenier_injection(2, 6, [8])))
     vae = VAE(likelihood, Encoder(6, 2, [8]))
-    result = fit(vae.model, vae.guide, DATA["poisson"], num_epochs=25, seed=0, progress=False)
-    assert result.losses[-1] < result.losses[0]
+    result = fit(
+        vae.model, vae.guide, DATA["poisson"], optimizer=ADAM, num_epochs=40, seed=0, progress=False
+    )
+    assert sum(result.losses[-10:]) < sum(result.losses[:10])
     assert vae.likelihood is likelihood
     assert vae.encoder.latent_dim == 2
 
