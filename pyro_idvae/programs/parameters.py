@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pyro
@@ -46,9 +47,11 @@ def claim_parameters(model: Program, guide: Program | None, arguments: Arguments
         with first, recorder.finding(), store.scope() as fresh, _Owners(model, guide):
             run_pair(model, guide, arguments)
         held = dict(store.named_parameters())
-        for name, own in fresh["params"].items():
-            if isinstance(own, nn.Parameter) and name in held and held[name] is not own:
-                del store[name]
+        _remove(
+            name
+            for name, own in fresh["params"].items()
+            if isinstance(own, nn.Parameter) and name in held and held[name] is not own
+        )
         with recorder.listening():
             traces = run_pair(model, guide, arguments)
     names = {
@@ -69,6 +72,17 @@ def claim_parameters(model: Program, guide: Program | None, arguments: Arguments
     for name in names:
         firsts.setdefault(id(held[name]), name)
     return Claim({name: held[name] for name in firsts.values()}, *traces, recorder.calls)
+
+
+def _remove(names: Iterable[str]) -> None:
+    """Remove entries of Pyro's store; its own ``del`` fails where one tensor has two names."""
+    store, stale = pyro.get_param_store(), set(names)
+    if stale:
+        state: Any = store.get_state()
+        store.clear()
+        store.set_state(
+            {part: {n: v for n, v in of.items() if n not in stale} for part, of in state.items()}
+        )
 
 
 class _Owners:

@@ -14,9 +14,9 @@ from torch import Tensor
 from pyro_idvae import _upstream
 from pyro_idvae.distributions import Likelihood
 from pyro_idvae.errors import NoCertificateError
-from pyro_idvae.programs.arguments import Arguments
+from pyro_idvae.programs.arguments import Arguments, tensors_of
 from pyro_idvae.programs.bound_model import BoundModel
-from pyro_idvae.programs.likelihood_call import Call, Recorder, scoring_call
+from pyro_idvae.programs.likelihood_call import Call, LikelihoodCall, Recorder, scoring_call
 from pyro_idvae.programs.moves import moved_latents, other_data
 from pyro_idvae.programs.observed import RowCounts, count_rows, observed_entries
 from pyro_idvae.programs.row_density import is_same
@@ -97,6 +97,52 @@ def find_sole_likelihood(bound: BoundModel) -> SoleLikelihood:
         rows = count_rows(entries, len(likelihood.event_shape), runs.start.shape[:-1])
     latent = bound.trace.nodes[name]
     return SoleLikelihood(likelihood, latent, _given(base.call), rows, len(moves))
+
+
+@torch.no_grad()
+def check_given(bound: BoundModel, call: LikelihoodCall) -> None:
+    """Raise if what a likelihood is given besides z moves with z: its covariates, or its options.
+
+    For where :func:`find_sole_likelihood` would be too slow. A likelihood given nothing, or what
+    the model was given, costs no run.
+
+    Raises:
+        NoCertificateError: naming it.
+    """
+    own = tensors_of(bound.arguments)
+    given = {"covariates": call.covariates, **call.options}
+    made = {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, Tensor) and all(value is not other for other in own)
+    }
+    name = call.latent["name"]
+    for z in _few_moves(call) if made else ():
+        recorder = Recorder()
+        recorder.likelihoods = [call.likelihood]
+        args, kwargs = bound.arguments
+        with (
+            undisturbed(bound.arguments),
+            bound.running(),
+            pyro.validation_enabled(False),
+            poutine.block(),
+            recorder.listening(),
+        ):
+            poutine.condition(bound.model, data={name: z})(*args, **kwargs)
+        now = _given(recorder.calls[-1]) if recorder.calls else {}
+        for what, value in made.items():
+            if not _is_equal(value, now.get(what)):
+                raise NoCertificateError(
+                    f"the likelihood's argument {what!r} depends on {LATENT}: the closed form "
+                    "holds where it does not; pass it to the model, or make it of the data alone"
+                )
+
+
+def _few_moves(call: LikelihoodCall) -> list[Tensor]:
+    """Return the latent moved near, and far to the other side."""
+    value = call.latent["value"]
+    near = value + torch.ones_like(value)
+    return [near, -10.0 * near]
 
 
 def _one_latent(bound: BoundModel) -> str:

@@ -211,7 +211,7 @@ def test_bad_arguments_of_families_are_named():
     with pytest.raises(ArgumentError, match="total_count=0"):
         InjectiveBinomial(injection(), 0)
     with pytest.raises(ArgumentError, match="has none"):
-        InjectiveNormal(injection()).condition(torch.zeros(2, 2), total_count=torch.ones(2))
+        InjectiveNormal(injection()).condition(torch.zeros(2, 2), total_count=torch.ones(2, 4))
     with pytest.raises(ArgumentError, match="total_count=None"):
         InjectiveMultinomial(injection()).condition(torch.zeros(2, 2))
     with pytest.raises(ArgumentError, match="family='cauchy'"):

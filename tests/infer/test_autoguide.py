@@ -7,6 +7,7 @@ import torch
 from pyro_idvae import IDVAE, VAE, AutoInjectiveLaplace, Encoder, fit, from_guide, mcmc
 from pyro_idvae.arviz_io import groups_of
 from pyro_idvae.distributions import (
+    InjectiveBinomial,
     InjectiveNormal,
     InjectiveZeroInflated,
     NeuralLikelihood,
@@ -15,7 +16,7 @@ from pyro_idvae.distributions import (
 from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.infer.laplace import LogJoint
 from pyro_idvae.models import ProbabilisticPCA, VAEModel, mlp
-from pyro_idvae.transforms import Injection, injective_linear
+from pyro_idvae.transforms import Injection, brenier_injection, injective_linear
 
 FAMILIES = [
     "bernoulli",
@@ -260,3 +261,26 @@ def test_models_without_a_closed_form_are_refused():
 
     with pytest.raises(NoCertificateError, match="one plate"):
         AutoInjectiveLaplace(swapped)(torch.randn(4, 5))
+
+
+@pytest.mark.parametrize("what", ["covariates", "mask", "total_count"])
+def test_what_the_likelihood_is_given_must_not_be_made_of_the_latent(what):
+    covariates = torch.nn.Linear(1, 5) if what == "covariates" else None
+    injection = brenier_injection(2, 5, hidden_dims=[8])
+    likelihood = InjectiveBinomial(injection, 9, covariates=covariates)
+
+    def model(x, made_of_z):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            source = z[:, :1] if made_of_z else x[:, :1]
+            given = {
+                "covariates": source,
+                "mask": (source > 0).expand(x.shape),
+                "total_count": source.abs().round() + 9,
+            }
+            pyro.sample("x", likelihood.condition(z, **{what: given[what]}), obs=x)
+
+    x = torch.ones(3, 5)
+    assert AutoInjectiveLaplace(model).start((x, False)).loc.shape == (3, 2)
+    with pytest.raises(NoCertificateError, match=f"argument '{what}' depends on z: the closed"):
+        AutoInjectiveLaplace(model).start((x, True))

@@ -138,9 +138,7 @@ def test_missing_values_train(family):
     mask = torch.rand(12, 6) < 0.7
     x = torch.where(mask, DATA[family], torch.nan)
     given = {"x": x, "mask": mask}
-    result = fit(
-        vae.model, vae.guide, given, optimizer=ADAM, num_epochs=40, seed=0, progress=False
-    )
+    result = fit(vae.model, vae.guide, given, optimizer=ADAM, num_epochs=40, seed=0, progress=False)
     assert torch.tensor(result.losses).isfinite().all()
     assert sum(result.losses[-10:]) < sum(result.losses[:10])
 

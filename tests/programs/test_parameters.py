@@ -12,6 +12,7 @@ from pyro_idvae.distributions import InjectiveNormal
 from pyro_idvae.errors import (
     ArgumentError,
 )
+from pyro_idvae.programs import claim_parameters
 from pyro_idvae.transforms import brenier_injection
 from tests.infer.common import ADAM, data, small
 
@@ -165,3 +166,27 @@ def test_the_mode_of_modules_is_given_back():
     fit(vae.model, vae.guide, data(), num_epochs=1, progress=False)
     assert not vae.model.training
     assert not vae.guide.training
+
+
+def test_two_pairs_of_likelihoods_that_share_an_injection():
+    """One tensor has two names in Pyro's store; another pair has others under both."""
+
+    class Model(PyroModule):
+        def __init__(self):
+            super().__init__()
+            shared = brenier_injection(2, 4, hidden_dims=[8])
+            self.first, self.second = InjectiveNormal(shared), InjectiveNormal(shared, scale=2.0)
+
+        def forward(self, x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+                pyro.sample("x", self.first.condition(z), obs=x)
+                pyro.sample("y", self.second.condition(z), obs=x)
+
+    pyro.param("somebody_elses", torch.tensor(3.0))
+    models = Model(), Model()
+    for model in (*models, models[0]):
+        found = claim_parameters(model, None, ((data(5),), {})).parameters
+        own = {id(p) for p in model.parameters()}
+        assert {id(p) for p in found.values()} == own
+    assert pyro.get_param_store()["somebody_elses"].item() == 3.0

@@ -33,7 +33,9 @@ def loader(epochs, fail):
 
 def test_a_batch_that_is_no_number_after_many_keeps_the_last_finite_parameters():
     vae = small()
-    with pytest.raises(NonFiniteLossError) as caught:
+    with pytest.raises(
+        NonFiniteLossError, match="the batch has entries that are not fin"
+    ) as caught:
         fit(
             vae.model,
             vae.guide,

@@ -15,14 +15,14 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads Linux's /proc"),
 ]
 
-# What may be kept, in MB: 60,000 losses, and what the allocator does not hand back.
+# What the allocator may hold on to, in MB.
 GROWTH = {
-    "steps": 10.0,
-    "side_by_side": 6.0,
-    "nuts": 6.0,
-    "guide_draws": 30.0,
-    "reports": 8.0,
-    "samplings": 8.0,
+    "steps": 4.0,
+    "side_by_side": 8.0,
+    "nuts": 4.0,
+    "guide_draws": 4.0,
+    "reports": 4.0,
+    "samplings": 4.0,
 }
 
 
@@ -43,9 +43,10 @@ def sizes_of(name):
 @pytest.mark.parametrize("name", GROWTH)
 def test_the_second_half_needs_no_more_than_the_first(name):
     sizes = sizes_of(name)
-    assert sizes[-1] - sizes[1] < GROWTH[name], sizes
+    assert len(sizes) == 5
+    assert max(sizes[3:]) - max(sizes[:2]) < GROWTH[name], sizes
 
 
 def test_a_million_weights_of_a_row_need_no_more_than_a_third_of_them():
     _, some, many = sizes_of("weights")
-    assert many - some < 20.0
+    assert many - some < 32.0

@@ -12,6 +12,7 @@ from pyro_idvae.distributions import InjectiveLikelihood
 from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.likelihood_call import LikelihoodCall
+from pyro_idvae.programs.sole_likelihood import check_given
 from pyro_idvae.transforms import BrenierInjection
 
 LARGEST_INVERSE = 128
@@ -22,7 +23,8 @@ def injective_call(bound: BoundModel) -> LikelihoodCall:
     """Return the injective likelihood at work in a model.
 
     Raises:
-        NoCertificateError: if the model has none, or the latent is not in one plate of the rows.
+        NoCertificateError: if the model has none, the latent is not in one plate of the rows, or
+            covariates, a mask or a number of trials are made of it.
     """
     call = bound.likelihood_call()
     if not isinstance(call.likelihood, InjectiveLikelihood):
@@ -36,6 +38,7 @@ def injective_call(bound: BoundModel) -> LikelihoodCall:
             f"the latent site has shape {tuple(value.shape)}: expected one plate of the "
             f"data's {bound.rows} rows around latents of {call.likelihood.latent_dim} dimensions"
         )
+    check_given(bound, call)
     return call
 
 
