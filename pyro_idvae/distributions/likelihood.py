@@ -10,6 +10,7 @@ from pyro.distributions import ConditionalDistribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+
 from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
 from pyro_idvae._checks import (
     check_callable,
@@ -154,9 +155,8 @@ class Likelihood(AbstractOrFinal, PyroModule):
         bad = not is_traced(total) and not bool(((total >= 0) & total.isfinite()).all())
         if not fits or bad:
             said = f"of shape {tuple(total.shape)}" if number and total.dim() else repr(total_count)
-            raise ShapeError(
-                f"total_count {said}: expected counts from 0 that broadcast to {tuple(shape)}"
-            )
+            wanted = f"counts from 0 that broadcast to {tuple(shape)}"
+            raise ShapeError(f"total_count {said}: expected {wanted}")
 
     def _check_mask(self, mask: Tensor, batch_shape: torch.Size) -> None:
         if not isinstance(mask, Tensor):

@@ -79,10 +79,11 @@ def _remove(names: Iterable[str]) -> None:
     store, stale = pyro.get_param_store(), set(names)
     if stale:
         state: Any = store.get_state()
+        kept: Any = {
+            part: {n: v for n, v in of.items() if n not in stale} for part, of in state.items()
+        }
         store.clear()
-        store.set_state(
-            {part: {n: v for n, v in of.items() if n not in stale} for part, of in state.items()}
-        )
+        store.set_state(kept)
 
 
 class _Owners:
