@@ -10,7 +10,6 @@ from pyro.distributions import ConditionalDistribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-
 from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
 from pyro_idvae._checks import (
     check_callable,
