@@ -197,7 +197,7 @@ def test_what_cannot_be_drawn_is_refused():
     svi = data()
     for options, error, message in (
         ({"var_name": "y"}, ArgumentError, "var_name='y'"),
-        ({"row": 2}, ArgumentError, "row=2: 'z' has 2 data points"),
+        ({"row": 2}, ArgumentError, "row=2: expected an integer from -2 to 1"),
         ({"num_latents": 0}, ArgumentError, "num_latents=0"),
         ({"axes": plt.subplots(2)[1]}, ShapeError, "axes has 2 axes"),
     ):

@@ -236,7 +236,7 @@ def test_bad_arguments_are_named():
         ({"site": ("z", "z")}, ArgumentError, "expected one or two of the latent sites"),
         ({"row": 2}, ArgumentError, "row=2"),
         ({"dims": (1,)}, ArgumentError, "has 1 dimensions"),
-        ({"dims": ()}, ArgumentError, "expected one dimension"),
+        ({"dims": ()}, ArgumentError, "expected one or two dimensions"),
         ({"limits": (1.0, 0.0)}, ArgumentError, "limits="),
         ({"limits": ((0.0, 1.0), (0.0, 1.0))}, ArgumentError, "limits="),
         ({"num_points": 1}, ArgumentError, "num_points=1"),
