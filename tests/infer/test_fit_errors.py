@@ -216,3 +216,14 @@ def test_what_was_done_before_a_loss_that_is_not_finite_can_be_gone_on_from():
     other = small()
     whole = fit(other.model, other.guide, fine, num_epochs=done + 2, seed=0, progress=False)
     assert again.losses == whole.losses
+
+
+def test_a_batch_of_another_type_is_named():
+    class Mixed(Rows):
+        def __getitem__(self, index):
+            return self.x[index].double() if index >= 40 else self.x[index]
+
+    vae = small()
+    loader = DataLoader(Mixed(data()), batch_size=20)
+    with pytest.raises(DataError, match=r"batch 2 of data has the types .*float64"):
+        fit(vae.model, vae.guide, loader, num_epochs=3, progress=False)

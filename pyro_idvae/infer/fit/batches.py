@@ -14,6 +14,7 @@ from pyro_idvae.errors import ArgumentError, DataError
 from pyro_idvae.programs.arguments import (
     Arguments,
     as_arguments,
+    named_arguments,
     row_count,
     take_rows,
     tensors_of,
@@ -86,9 +87,22 @@ class LoaderBatches:
         self.num_rows = _length(loader.dataset)
 
     def batches(self, generator: torch.Generator | None) -> Iterator[Arguments]:
-        """Yield the loader's batches."""
-        for batch in self.loader:
-            yield as_arguments(batch)
+        """Yield the loader's batches.
+
+        Raises:
+            DataError: for a batch of other types than the first.
+        """
+        kinds: dict[str, Any] | None = None
+        for number, batch in enumerate(self.loader):
+            arguments = as_arguments(batch, f"batch {number} of data")
+            own = {n: getattr(v, "dtype", type(v)) for n, v in named_arguments(arguments).items()}
+            kinds = kinds or own
+            if own != kinds:
+                raise DataError(
+                    f"batch {number} of data has the types {own}, the first has {kinds}: let the "
+                    "dataset give the same for all rows"
+                )
+            yield arguments
 
     def first(self) -> Arguments:
         """Return one batch."""
