@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import pickle
@@ -16,7 +17,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from pyro_idvae._files import replacing
@@ -92,21 +93,20 @@ def read(path: str | os.PathLike[str]) -> Content:
         CheckpointError: for a file that cannot be read, is none of this format, or is damaged.
     """
     try:
-        with open(path, "rb") as file:
-            is_zip = file.read(4) == b"PK\x03\x04"
-        if is_zip:
-            return _read_first_format(Path(path))
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            if KEY not in metadata:
-                raise CheckpointError(f"{path} is not a file written by pyro_idvae.save")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # In one go: whoever opens it twice may find another file the second time.
+        content = Path(path).read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror or error})") from error
-    except (SafetensorError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    if content[:4] == b"PK\x03\x04":
+        return _read_first_format(path, io.BytesIO(content))
+    try:
+        tensors = safetensors.torch.load(content)
+        (length,) = struct.unpack("<Q", content[:8])
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    except (SafetensorError, *DAMAGE) as error:
         raise _not_whole(path, error) from error
+    if KEY not in metadata:
+        raise CheckpointError(f"{path} is not a file written by pyro_idvae.save")
     text = metadata[KEY]
     if metadata.get(CHECKSUM) != _checksum(tensors, text):
         raise CheckpointError(f"{path} is damaged: its checksum is not that of its content")
@@ -140,14 +140,15 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
     return total.hexdigest()
 
 
-def _read_first_format(path: Path) -> Content:
+def _read_first_format(path: str | os.PathLike[str], file: io.BytesIO) -> Content:
     """Read a file of version 0.1: by torch, restricted to tensors, once its checksums are right."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()
         if damaged is not None:
             raise CheckpointError(f"{path} is damaged, at {damaged}")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file.seek(0)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except DAMAGE as error:
