@@ -135,6 +135,7 @@ def test_a_spare_dimension_of_pca_is_the_models_fault_and_the_other_is_not():
     assert row["guide"] == pytest.approx(wanted, abs=0.1)
 
 
+@pytest.mark.slow
 def test_an_encoder_forced_to_the_prior_could_be_taught():
     vae, x = healthy_idvae()
     with torch.no_grad():
@@ -170,6 +171,7 @@ def test_a_guide_without_parameters_that_is_the_prior_is_not_trained_to_the_end(
     assert any("no parameters of its own" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_a_family_too_small_for_a_correlated_posterior():
     """Two latents of which the data see the sum: a factorised q is as narrow as its conditional."""
     model = PCA(torch.ones(5, 2), scale=0.3)
@@ -238,6 +240,7 @@ def test_parameters_are_put_back_even_when_something_breaks(monkeypatch):
     assert vae.training
 
 
+@pytest.mark.slow
 def test_rows_that_share_a_latent_are_sampled_by_nuts():
     def model(x):
         mean = pyro.sample("mean", dist.Normal(0.0, 1.0))

@@ -37,6 +37,7 @@ def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_components_apart_are_found_by_all_methods(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(mixture, "STARTS", (1.0,))
     options = {

@@ -16,6 +16,7 @@ from pyro_idvae.errors import (
 from tests.infer.common import ADAM, data, small
 
 
+@pytest.mark.slow
 def test_minibatches_estimate_the_full_objective():
     """The average of the batches' losses is the full loss: every row counts once."""
     vae = small()

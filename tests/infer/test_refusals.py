@@ -104,7 +104,7 @@ def test_what_is_observed_outside_the_plate_is_scored_too():
     np.testing.assert_allclose(data["log_likelihood"]["y"].values, wanted, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kernel", ["nuts", "vectorized"])
+@pytest.mark.parametrize("kernel", [pytest.param("nuts", marks=pytest.mark.slow), "vectorized"])
 def test_factors_count_as_likelihood(kernel):
     """All the information comes by a factor: J must see it."""
 

@@ -115,7 +115,9 @@ def test_densities_are_the_sums(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("kernel", ["nuts", "hmc", "vectorized"])
+@pytest.mark.parametrize(
+    "kernel", [pytest.param("nuts", marks=pytest.mark.slow), "hmc", "vectorized"]
+)
 def test_every_kernel_samples_the_marginal_posterior(name, kernel):
     many = kernel == "vectorized"
     own = {"trajectory_length": 1.5} if kernel == "hmc" else None

@@ -76,6 +76,7 @@ def test_moments_of_every_data_point_are_those_of_the_closed_form():
     assert np.median(ess) > 1000
 
 
+@pytest.mark.slow
 def test_nuts_agrees_with_the_closed_form():
     model, x, posterior = linear(6)
     data = groups_of(mcmc(model, x, num_samples=500, num_chains=2, seed=0, progress=False))
@@ -105,7 +106,7 @@ def test_densities_and_statistics_belong_to_their_draws():
     assert (stat["diverging"] == stat["row_diverging"].any("data")).all()
 
 
-@pytest.mark.parametrize("chunk_size", [1, 5, 64])
+@pytest.mark.parametrize("chunk_size", [pytest.param(1, marks=pytest.mark.slow), 5, 64])
 def test_chunks_of_any_size_give_the_posterior(chunk_size):
     model, x, posterior = linear(9)
     data = groups_of(
