@@ -12,6 +12,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def forked(kind, folder, out):
     """Return the number of a process that fits."""
     child = os.fork()
     if child == 0:
+        os.setpgid(0, 0)
         try:
             run(kind, folder, out)
         except BaseException as error:  # whatever it is, the parent must see that it failed
@@ -97,6 +99,12 @@ def forked(kind, folder, out):
             os._exit(1)
         os._exit(0)
     return child
+
+
+def end_orphans(child):
+    """Kill what is left of a killed fit: a loader's worker just begun may not see it is alone."""
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
 
 
 def newest(folder):
@@ -129,6 +137,7 @@ def kill(kind, kills, chance, folder, out):
             time.sleep(chance.uniform(0.0, 0.05) if time.perf_counter() - began > 0.01 else 0.1)
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
+            end_orphans(child)
         assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
         for path in folder.glob("epoch-*"):
             container.read(path)
