@@ -20,6 +20,8 @@ from pyro_idvae import (
     certify,
     collapse_report,
     compare,
+    evaluate,
+    evaluation_table,
     find_witness,
     from_guide,
     importance_log_likelihood,
@@ -138,6 +140,11 @@ def test_likelihoods(family, way):
     assert torch.equal(ours, theirs)
 
 
+@cache
+def evaluated():
+    return evaluate(small().model, small().guide, X, num_samples=20, leave_out=["evidence"])
+
+
 REPORTS = {
     "a certificate": lambda: certify(small().likelihood),
     "a certificate of a model": lambda: certify(small().model, X),
@@ -151,6 +158,8 @@ REPORTS = {
     "an importance estimate": lambda: importance_log_likelihood(
         small().model, small().guide, X, num_samples=40
     ),
+    "an evaluation": evaluated,
+    "a table of evaluations": lambda: evaluation_table({"a": evaluated(), "b": evaluated()}),
     "latents": lambda: Latents.of(drawn()[1]),
 }
 

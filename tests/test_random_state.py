@@ -150,6 +150,7 @@ def chains(kernel, **options):
     )
 
 
+SHALLOW = {"num_chains": 4, "num_temperatures": 2}
 RANDOM = {
     "from_guide": lambda: idvae.from_guide(
         small().model, small().guide, X, num_samples=5, posterior_predictive=True
@@ -175,6 +176,12 @@ RANDOM = {
     ),
     "fit of a program": lambda: idvae.fit(
         program, guide, X[:, :1], num_epochs=2, seed=3, progress=False
+    ),
+    "evaluate": lambda: idvae.evaluate(
+        small().model, small().guide, X, num_samples=5, evidence_options=SHALLOW
+    ),
+    "evaluate, seeded": lambda: idvae.evaluate(
+        small().model, small().guide, X, num_samples=5, evidence_options=SHALLOW, seed=3
     ),
     "autopsy": lambda: idvae.autopsy(
         small().model, small().guide, X, num_samples=60, num_chains=2, num_steps=3
@@ -209,6 +216,7 @@ def test_programs_that_have_not_run_leave_no_parameters_behind():
         lambda: idvae.kl_to_prior(program, guide, X[:, :1]),
         lambda: idvae.find_witness(program, X[:, :1], num_starts=2, num_steps=3),
         lambda: idvae.plot_likelihood_surface(program, X[:, :1], num_points=5),
+        lambda: idvae.evaluate(program, guide, X[:, :1], num_samples=5, leave_out=["evidence"]),
     ):
         pyro.clear_param_store()
         with leaving("store"):

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyro.distributions as dist
 from tqdm.auto import tqdm
 
-from pyro_idvae import _upstream
 from pyro_idvae._checks import check_count
 from pyro_idvae.diagnostics.weights import RunningWeights, sum_terms
 from pyro_idvae.errors import ArgumentError, DataError
@@ -22,10 +20,10 @@ from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.determinism import check_deterministic
 from pyro_idvae.programs.door import check_pair
+from pyro_idvae.programs.guide_density import check_guide_density
 from pyro_idvae.programs.plates import check_amortised
 from pyro_idvae.programs.run import Program
 from pyro_idvae.programs.side_by_side import densities_of, group_size, guide_draws
-from pyro_idvae.programs.sites import latent_sites, unwrap_masks
 
 Array = np.ndarray[Any, Any]
 
@@ -34,25 +32,6 @@ FEW_ROWS = 5
 RUNS_AT_ONCE = 16
 """Runs of the model whose draws are weighed together: few, to save memory; enough that the draws
 which are also run alone, to check the others, cost little."""
-
-
-def _check_density(bound: BoundModel) -> None:
-    """Raise unless the guide has a density over the model's latents and nothing else.
-
-    Autoguides have Delta sites computed from auxiliary ones, whose density they carry.
-    """
-    sites = latent_sites(bound.guide_trace)
-    helpers = [name for name, site in sites.items() if _upstream.is_auxiliary(site)]
-    points = [n for n in bound.latents if isinstance(unwrap_masks(sites[n]["fn"]), dist.Delta)]
-    if points and not helpers:
-        raise ArgumentError(
-            f"the guide is a point at the sites {points}: it has no density to weight draws by"
-        )
-    if helpers and len(points) < len(bound.latents):
-        raise ArgumentError(
-            f"the guide has the auxiliary sites {helpers}, which the model lacks: their density "
-            "would be counted on one side only"
-        )
 
 
 @dataclass(frozen=True)
@@ -144,11 +123,11 @@ def importance_log_likelihood(
     for arguments in batches.batches(None):
         bound = BoundModel(model, guide, arguments)
         check_deterministic(bound)
-        _check_density(bound)
+        check_guide_density(bound)
         running = RunningWeights(bound.rows, num_samples)
-        for terms in _blocks(bound, num_samples):
+        for terms in weight_blocks(bound, num_samples):
             weights = sum_terms(list(terms.values()))
-            _check_weights(weights.values, terms, first=sum(map(len, shapes)))
+            check_log_weights(weights.values, terms, first=sum(map(len, shapes)))
             running.add(weights)
             bar.update(weights.values.size)
         values.append(running.log_mean())
@@ -157,8 +136,14 @@ def importance_log_likelihood(
     return ImportanceEstimate(np.concatenate(values), np.concatenate(shapes), num_samples)
 
 
-def _blocks(bound: BoundModel, num_samples: int) -> Iterator[dict[str, Array]]:
-    """Yield the terms of log weights by site, some draws at a time, of shape ``(draws, rows)``."""
+def weight_blocks(bound: BoundModel, num_samples: int) -> Iterator[dict[str, Array]]:
+    """Yield the terms of log weights by site, some draws at a time, of shape ``(draws, rows)``.
+
+    Those of the model go by their sites, that of the guide is ``log_q``, with its sign turned.
+
+    Raises:
+        ArgumentError: if a density does not factorise over the data.
+    """
     step = RUNS_AT_ONCE * group_size(bound)
     for first in range(0, num_samples, step):
         values, log_q = guide_draws(bound, min(step, num_samples - first))
@@ -172,7 +157,7 @@ def _blocks(bound: BoundModel, num_samples: int) -> Iterator[dict[str, Array]]:
         yield {name: term.cpu().numpy() for name, term in terms.items()}
 
 
-def _check_weights(log_weights: Array, terms: Mapping[str, Array], first: int) -> None:
+def check_log_weights(log_weights: Array, terms: Mapping[str, Array], first: int) -> None:
     """Raise for weights that are no numbers; −inf, a weight of 0, is one."""
     bad = (np.isnan(log_weights) | (log_weights == np.inf)).any(-1).nonzero()[0]
     if len(bad):

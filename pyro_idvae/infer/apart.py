@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -164,6 +165,7 @@ def _serve(connection: Connection) -> None:
     # What is told to end puts its semaphores away first.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
     def send(kind: str, value: Any = None) -> None:
         connection.send_bytes(pickle.dumps((kind, value)))
@@ -187,6 +189,14 @@ def _serve(connection: Connection) -> None:
             except Exception as error:
                 send("error", _portable(error))
                 return
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has: a chain may have nothing to hand over for hours."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:

@@ -69,30 +69,9 @@ def check_samples(bound: BoundModel, values: Values, stats: Values) -> Values:
         ShapeError: for draws or statistics of another shape.
         DataError: for draws outside the support.
     """
-    missing = sorted(set(bound.latents) - set(values))
-    unknown = sorted(set(values) - set(bound.trace.nodes))
-    if missing:
-        raise ArgumentError(
-            f"samples lack the latent sites {missing} of the model"
-            + (f"; they have {unknown}, which are no sites of it" if unknown else "")
-        )
-    if unknown:
-        raise ArgumentError(
-            f"samples has {unknown}, which are no sites of the model: leave out or rename them"
-        )
+    _check_sites(bound, values, "samples")
     for name in bound.latents:
-        value, own = values[name], bound.trace.nodes[name]["value"]
-        if value.shape[2:] != own.shape:
-            raise ShapeError(
-                f"samples[{name!r}] has shape {tuple(value.shape)}: expected (chain, draw) + "
-                f"{tuple(own.shape)}"
-            )
-        if value.dtype != own.dtype or value.device != own.device:
-            raise ArgumentError(
-                f"samples[{name!r}] has dtype {value.dtype} on {value.device}, but the model draws "
-                f"{own.dtype} on {own.device}: pass samples[{name!r}].to({own.dtype})"
-            )
-        _check_support(bound, name, value)
+        _check_value(bound, name, values[name], "samples", lead=2)
     shape = shape_of(values)
     for name, value in stats.items():
         if value.shape not in (shape, (*shape, bound.rows)):
@@ -103,15 +82,66 @@ def check_samples(bound: BoundModel, values: Values, stats: Values) -> Values:
     return {name: values[name] for name in bound.latents}
 
 
-def _check_support(bound: BoundModel, name: str, value: Tensor) -> None:
+def check_latents(bound: BoundModel, latents: Any) -> Values:
+    """Return one value of each latent site, checked against the model.
+
+    Args:
+        bound: the model on its data.
+        latents: by site.
+
+    Raises:
+        ArgumentError: for what is no dict, latents that lack, what is no site, or another dtype.
+        ShapeError: for another shape.
+        DataError: for what is no tensor, not finite, or outside the support.
+    """
+    values = _tensors("latents", latents)
+    _check_sites(bound, values, "latents")
+    for name in bound.latents:
+        _check_value(bound, name, values[name], "latents", lead=0)
+        if not bool(values[name].isfinite().all()):
+            raise DataError(f"latents[{name!r}] is not finite: pass what the data were made with")
+    return {name: values[name] for name in bound.latents}
+
+
+def _check_sites(bound: BoundModel, values: Values, argument: str) -> None:
+    missing = sorted(set(bound.latents) - set(values))
+    unknown = sorted(set(values) - set(bound.trace.nodes))
+    if missing:
+        raise ArgumentError(
+            f"{argument} lack the latent sites {missing} of the model"
+            + (f"; they have {unknown}, which are no sites of it" if unknown else "")
+        )
+    if unknown:
+        raise ArgumentError(
+            f"{argument} has {unknown}, which are no sites of the model: leave out or rename them"
+        )
+
+
+def _check_value(bound: BoundModel, name: str, value: Tensor, argument: str, *, lead: int) -> None:
+    own = bound.trace.nodes[name]["value"]
+    if value.shape[lead:] != own.shape or value.dim() < lead:
+        raise ShapeError(
+            f"{argument}[{name!r}] has shape {tuple(value.shape)}: expected "
+            + ("(chain, draw) + " if lead else "")
+            + f"{tuple(own.shape)}"
+        )
+    if value.dtype != own.dtype or value.device != own.device:
+        raise ArgumentError(
+            f"{argument}[{name!r}] has dtype {value.dtype} on {value.device}, but the model draws "
+            f"{own.dtype} on {own.device}: pass {argument}[{name!r}].to({own.dtype})"
+        )
+    _check_support(bound, name, value, argument)
+
+
+def _check_support(bound: BoundModel, name: str, value: Tensor, argument: str) -> None:
     fn = bound.trace.nodes[name]["fn"]
     if isinstance(type(unwrap_masks(fn)).support, property):  # it may move with other latents
         return
     outside = int((~fn.support.check(value)).sum())
     if outside:
         raise DataError(
-            f"samples[{name!r}] has {outside} draws outside the support of the site: pass them as "
-            "the model has them, not on another scale"
+            f"{argument}[{name!r}] has {outside} draws outside the support of the site: pass them "
+            "as the model has them, not on another scale"
         )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One function a picture: ArviZ data in, matplotlib axes out."""
 
+from pyro_idvae.plots.calibration import plot_calibration
 from pyro_idvae.plots.collapse import plot_collapse
 from pyro_idvae.plots.compare import plot_compare
 from pyro_idvae.plots.directions import plot_directions
@@ -12,6 +13,7 @@ from pyro_idvae.plots.rate_window import plot_rate_window
 from pyro_idvae.plots.transport import plot_transport
 
 __all__ = [
+    "plot_calibration",
     "plot_collapse",
     "plot_compare",
     "plot_directions",

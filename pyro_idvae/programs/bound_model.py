@@ -268,14 +268,15 @@ class BoundModel:
         trace = poutine.trace(self.guide).get_trace(*args, **kwargs)
         return _values(trace, self.latents), self._log_q(trace, row_count(arguments))
 
-    def guide_density(self, draw: Values) -> Tensor | None:
+    def guide_density(self, draw: Values, arguments: Arguments | None = None) -> Tensor | None:
         """Return log q of latents, as :meth:`draw_guide` does; None if the guide has helpers."""
         if set(latent_sites(self.guide_trace)) != set(self.latents):
             return None
-        args, kwargs = self.arguments
+        args, kwargs = arguments = self.arguments if arguments is None else arguments
         guide: Any = self.guide
         conditioned = poutine.condition(guide, data=draw)
-        return self._log_q(poutine.trace(conditioned).get_trace(*args, **kwargs), self.rows)
+        trace = poutine.trace(conditioned).get_trace(*args, **kwargs)
+        return self._log_q(trace, row_count(arguments))
 
     def _log_q(self, trace: Any, rows: int) -> Tensor:
         trace.compute_log_prob()

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.programs.arguments import Arguments, row_count
+from pyro_idvae.programs.arguments import Arguments, row_count, tensors_of, with_tensors
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.run import dry_run
 
@@ -70,6 +72,20 @@ class RowDensity:
                 "rows; use kernel='nuts'"
             )
         return torch.Size([*value.shape[:place], *value.shape[place + 1 :]]), place
+
+    def tensors(self) -> list[Tensor]:
+        """Return all tensors among the data."""
+        return tensors_of(self.arguments)
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> RowDensity:
+        """Return the density on other data of the same shapes, in the order of :meth:`tensors`."""
+        other = copy.copy(self)
+        other.arguments = with_tensors(self.arguments, tuple(tensors))
+        return other
+
+    def example(self) -> Tensor:
+        """Return unconstrained latents of a run, of shape ``(rows, dim)``."""
+        return self.flatten(self.values())
 
     def values(self) -> Values:
         """Return the latents of the run that found the shapes."""

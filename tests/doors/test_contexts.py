@@ -10,6 +10,8 @@ from tests.doors.common import SHORT, data, small
 
 X = data()
 FEW = {"num_samples": 20, "num_chains": 2, "num_steps": 2, "mcmc_options": {"warmup_steps": 5}}
+SHALLOW = {"num_samples": 9, "evidence_options": {"num_chains": 4, "num_temperatures": 3}}
+NUMBERS = ["evidence", "elbo", "kl", "active_units", "mutual_information", "window_low"]
 
 
 def sampled(vae, x, **options):
@@ -48,6 +50,9 @@ CALLS = {
     "certify": lambda v, x: idvae.certify(v.model, x).low,
     "autopsy": lambda v, x: (
         idvae.autopsy(v.model, v.guide, x, seed=0, **FEW).table["exact"].tolist()
+    ),
+    "evaluate": lambda v, x: list(
+        idvae.evaluate(v.model, v.guide, x, seed=0, **SHALLOW).table[NUMBERS].iloc[0]
     ),
     "witness": lambda v, x: (
         idvae.find_witness(v.model, x[:2], num_steps=2, num_starts=2).separation

@@ -30,6 +30,7 @@ FUNCTIONS = {
     "active_units": idvae.active_units,
     "certify": lambda m, g, x: idvae.certify(m, x),
     "autopsy": idvae.autopsy,
+    "evaluate": idvae.evaluate,
     "find_witness": lambda m, g, x: idvae.find_witness(m, x),
     "surface": lambda m, g, x: idvae.plot_likelihood_surface(m, x),
     "laplace": lambda m, g, x: idvae.AutoInjectiveLaplace(m).start(x),
@@ -123,7 +124,7 @@ PLAIN = {
 }
 
 
-PAIRS = ("from_guide", "importance", "kl_to_prior", "active_units", "autopsy")
+PAIRS = ("from_guide", "importance", "kl_to_prior", "active_units", "autopsy", "evaluate")
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -41,6 +41,7 @@ SCORING = {
     "importance": lambda m: idvae.importance_log_likelihood(m, plain_guide, X, num_samples=5),
     "batches": lambda m: idvae.importance_log_likelihood(m, plain_guide, X, batch_size=2),
     "autopsy": lambda m: idvae.autopsy(m, plain_guide, X),
+    "evaluate": lambda m: idvae.evaluate(m, plain_guide, X),
     "surface": lambda m: idvae.plot_likelihood_surface(m, X, num_points=3),
 }
 

@@ -321,6 +321,61 @@ REFUSED = [
         "reference is 3: pass a Tensor with one row a data point, or a tuple or a dict",
     ),
     (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, num_samples=1),
+        ArgumentError,
+        "num_samples=1: expected an integer of at least 2",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, num_samples="a"),
+        ArgumentError,
+        "num_samples='a': expected an integer of at least 2",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, num_information_samples=1),
+        ArgumentError,
+        "num_information_samples=1: expected an integer of at least 2",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, threshold=0),
+        ArgumentError,
+        "threshold=0: expected a finite number above 0",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, leave_out="evidence"),
+        ArgumentError,
+        "leave_out='evidence': expected some of ['certificate', 'evidence', 'information']",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, leave_out=["elbo"]),
+        ArgumentError,
+        "leave_out has ['elbo']: expected some of ['certificate', 'evidence',",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, evidence_options=3),
+        ArgumentError,
+        "evidence_options is a int: expected a dict, {'num_chains': 32}",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, evidence_options={"seed": 1}),
+        ArgumentError,
+        "evidence_options has ['seed']: expected some of ['bounds', 'chunk_size',",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, evidence_options={"num_chains": 0}),
+        ArgumentError,
+        "num_chains=0: expected an integer of at least 4",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, evidence_options={"proposal": "q"}),
+        ArgumentError,
+        "proposal='q': expected one of laplace, guide, prior",
+    ),
+    (
+        lambda: idvae.evaluate(vae().model, vae().guide, X, evidence_options={"latents": {}}),
+        ArgumentError,
+        "latents are where the upper bound begins: pass bounds='both' with them",
+    ),
+    (
         lambda: idvae.AutoInjectiveLaplace(vae().model, num_steps=0),
         ArgumentError,
         "num_steps=0: expected an integer of at least 1",
@@ -362,6 +417,7 @@ SEEDS = [2**40, 2**32, -1, True, 1.5, "0"]
 SEEDED = {
     "mcmc": lambda seed: idvae.mcmc(vae().model, X, seed=seed, **SHORT),
     "autopsy": lambda seed: idvae.autopsy(vae().model, vae().guide, X, seed=seed),
+    "evaluate": lambda seed: idvae.evaluate(vae().model, vae().guide, X, seed=seed),
     "witness": lambda seed: idvae.find_witness(vae().model, X, seed=seed),
     "witness of a likelihood": lambda seed: idvae.find_witness(vae().likelihood, seed=seed),
 }

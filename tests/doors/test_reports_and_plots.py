@@ -215,6 +215,21 @@ REFUSED = [
         "axes has 1 axes: 2 latents need 2 by 2; set num_latents",
     ),
     (
+        lambda: idvae.evaluation_table(3),
+        ArgumentError,
+        "evaluations is a int: expected a dict of what evaluate returns, {'VAE': evaluation}",
+    ),
+    (
+        lambda: idvae.evaluation_table({}),
+        ArgumentError,
+        "evaluations is empty: there is no row to make",
+    ),
+    (
+        lambda: idvae.evaluation_table({"a": made()["cert"]}),
+        ArgumentError,
+        "evaluations['a'] is a Certificate: pass what evaluate returns",
+    ),
+    (
         lambda: idvae.plot_directions(3),
         ArgumentError,
         "report is a int: expected a CollapseReport; call collapse_report(data)",

@@ -227,6 +227,10 @@ CALLED = {
     "autopsy": lambda vae: idvae.autopsy(
         vae.model, vae.guide, X, num_samples=20, num_chains=2, num_steps=2, seed=0
     ),
+    # An interrupt of the annealing is taken: it leaves the rows that are done.
+    "evaluate": lambda vae: idvae.evaluate(
+        vae.model, vae.guide, X, num_samples=20, leave_out=["evidence"], seed=0
+    ),
 }
 
 
@@ -384,6 +388,29 @@ def test_ctrl_c_ends_all_processes_at_once(tmp_path, warmup):
             assert process.returncode == 1
             assert err == "nothing\n"
         deadline = time.monotonic() + 5
+        while is_alive(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not is_alive(process.pid)
+    finally:
+        if is_alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_no_process_outlives_its_parent(tmp_path):
+    """Even where the parent is killed while the chains have nothing yet to hand over."""
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path), str(10**6)], start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "running").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.kill()
+        process.wait(timeout=30)
+        deadline = time.monotonic() + 20
         while is_alive(process.pid) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not is_alive(process.pid)

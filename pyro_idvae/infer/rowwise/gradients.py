@@ -3,19 +3,33 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from pyro_idvae.infer.rowwise.capture import CapturedFunction
-from pyro_idvae.programs.arguments import tensors_of, with_tensors
-from pyro_idvae.programs.row_density import RowDensity
 
 Evaluate = Callable[..., tuple[Tensor, Tensor]]
 """(u, *constants) → log p of each row and its gradient."""
+
+
+class Density(Protocol):
+    """A log density of rows and its gradient, or several of them along a first dimension."""
+
+    def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log densities, and gradients with respect to u, of shape ``(rows, dim)``."""
+
+    def example(self) -> Tensor:
+        """Return unconstrained latents, of the shape of u."""
+
+    def tensors(self) -> list[Tensor]:
+        """Return what differs from one chunk of rows to the next."""
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Any:
+        """Return the density of other rows."""
 
 
 class RowGradient:
@@ -23,19 +37,23 @@ class RowGradient:
 
     Args:
         density: the rows.
-        captured: operations recorded on rows of the same shapes, or None.
+        recorded: operations recorded on rows of the same shapes, or None.
     """
 
-    def __init__(self, density: RowDensity, captured: CapturedFunction | None) -> None:
-        self.density = density
+    def __init__(self, density: Density, recorded: CapturedFunction | None) -> None:
+        self.density, self.recorded = density, recorded
         self.evaluate: Evaluate = density
         self.constants: list[Tensor] = []
         self.captured = False
-        if captured is not None:
-            constants = captured.bind(tensors_of(density.arguments))
-            if self._agrees(captured.moving, constants):
-                self.evaluate, self.constants = captured.moving, constants
+        if recorded is not None:
+            constants = recorded.bind(density.tensors())
+            if self._agrees(recorded.moving, constants):
+                self.evaluate, self.constants = recorded.moving, constants
                 self.captured = True
+
+    def on(self, density: Density) -> RowGradient:
+        """Return the gradient of other rows of the same shapes."""
+        return RowGradient(density, self.recorded)
 
     def __call__(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return log p of each row and its gradient."""
@@ -43,7 +61,7 @@ class RowGradient:
 
     def _agrees(self, function: Evaluate, constants: list[Tensor]) -> bool:
         """Tell whether the recorded operations give what the model gives at random points."""
-        start = self.density.flatten(self.density.values())
+        start = self.density.example()
         for scale in (0.0, 0.5):
             u = start + scale * torch.randn_like(start)
             for mine, wanted in zip(function(u, *constants), self.density(u), strict=True):
@@ -60,7 +78,7 @@ class RowGradient:
         return True
 
 
-def row_gradients(densities: list[RowDensity], *, capture: bool = True) -> list[RowGradient]:
+def row_gradients(densities: Sequence[Density], *, capture: bool = True) -> list[RowGradient]:
     """Return gradients of chunks of equal shapes; recorded once where the model allows it.
 
     A model whose Python depends on the values of its tensors cannot be recorded, and one whose
@@ -71,16 +89,13 @@ def row_gradients(densities: list[RowDensity], *, capture: bool = True) -> list[
         first = densities[0]
 
         def evaluate(u: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-            density = copy.copy(first)
-            density.arguments = with_tensors(first.arguments, tensors)
-            return density(u)
+            found: tuple[Tensor, Tensor] = first.with_tensors(tensors)(u)
+            return found
 
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                captured = CapturedFunction(
-                    evaluate, first.flatten(first.values()), tensors_of(first.arguments)
-                )
+                captured = CapturedFunction(evaluate, first.example(), first.tensors())
         except Exception:  # whatever tracing meets, the model itself still runs
             captured = None
     return [RowGradient(density, captured) for density in densities]

@@ -44,16 +44,36 @@ def searched_start(target: RowGradient, chains: int, *, num_steps: int = 30) -> 
 
     Shapes: ``(chains * data, K)`` and ``(data, K, K)``, the curvature averaged over chains.
     """
-    density = target.density
-    u = density.flatten(density.values()).clone().requires_grad_()
+    mode = climbed(target, num_steps=num_steps)
+    return mode, curvature_covariance(target, mode, chains)
+
+
+@torch.no_grad()
+def climbed(target: RowGradient, *, num_steps: int) -> Tensor:
+    """Return where Adam gets to from draws of the prior, of shape ``(chains * data, K)``."""
+    u = target.density.example().clone().requires_grad_()
     optimizer = torch.optim.Adam([u], lr=0.1)
     for _ in range(num_steps):
         u.grad = -target(u.detach())[1].nan_to_num()
         optimizer.step()
-    mode = u.detach()
-    width = torch.finfo(u.dtype).eps ** 0.25
+    return u.detach()
+
+
+@torch.no_grad()
+def curvature_covariance(target: RowGradient, mode: Tensor, chains: int = 1) -> Tensor:
+    """Return covariances from the curvature at some places.
+
+    Args:
+        target: the density.
+        mode: places, of shape ``(chains * data, K)``.
+        chains: how many places of each data point the curvature is averaged over.
+
+    Returns:
+        A tensor of shape ``(data, K, K)``.
+    """
+    width = torch.finfo(mode.dtype).eps ** 0.25
     columns = []
-    for k in range(u.shape[-1]):
+    for k in range(mode.shape[-1]):
         shift = torch.zeros_like(mode)
         shift[:, k] = width
         columns.append((target(mode + shift)[1] - target(mode - shift)[1]) / (2 * width))
@@ -62,7 +82,8 @@ def searched_start(target: RowGradient, chains: int, *, num_steps: int = 30) -> 
     curvature = 0.5 * (curvature + curvature.mT)
     values, vectors = torch.linalg.eigh(curvature)
     values = values.abs().clamp_min(LEAST_PRECISION)
-    return mode, (vectors / values.unsqueeze(-2)) @ vectors.mT
+    found: Tensor = (vectors / values.unsqueeze(-2)) @ vectors.mT
+    return found
 
 
 @torch.no_grad()

@@ -22,7 +22,9 @@ class State(NamedTuple):
     u: Tensor
     """Position, of shape ``(rows, K)``."""
     log_prob: Tensor
+    """Of shape ``(rows,)``, or ``(2, rows)`` for a path between two densities."""
     gradient: Tensor
+    """Of the shape of log_prob + ``(K,)``."""
 
 
 class Metric(NamedTuple):
@@ -74,8 +76,9 @@ class Motion(NamedTuple):
     momentum: Tensor
     velocity: Tensor
     gradient: Tensor
+    """As a state has it: of the density, or of both of a path."""
     force: Tensor
-    """The gradient in the metric: covariance times gradient."""
+    """The gradient of what is sampled in the metric: covariance times gradient."""
     log_prob: Tensor
 
 
@@ -94,23 +97,36 @@ class Verdict(NamedTuple):
     diverging: Tensor
 
 
-def begin(state: State, metric: Metric, noise: Tensor) -> Start:
+def blend(values: Tensor, shares: Tensors) -> Tensor:
+    """Return what is sampled: the density itself, or a path's mixture of two log densities.
+
+    Args:
+        values: log densities or gradients, with a first dimension of 2 if there are shares.
+        shares: nothing, or one tensor of shape ``(2, rows)``.
+    """
+    if not shares:
+        return values
+    share = shares[0].reshape(shares[0].shape + (1,) * (values.dim() - 2))
+    return (share * values).sum(0)
+
+
+def begin(state: State, metric: Metric, noise: Tensor, shares: Tensors) -> Start:
     """Return energy, momentum, velocity and force at the start."""
     u, log_prob, gradient = state
     return Start(
-        0.5 * noise.square().sum(-1) - log_prob,
+        0.5 * noise.square().sum(-1) - blend(log_prob, shares),
         Motion(
             u,
             product(metric.inverse_factor, noise),
             product(metric.factor, noise),
             gradient,
-            product(metric.covariance, gradient),
+            product(metric.covariance, blend(gradient, shares)),
             log_prob,
         ),
     )
 
 
-def end(motion: Motion, state: State, energy: Tensor, uniform: Tensor) -> Verdict:
+def end(motion: Motion, state: State, energy: Tensor, uniform: Tensor, shares: Tensors) -> Verdict:
     """Accept the end of a trajectory, or go back to its start.
 
     Args:
@@ -118,9 +134,10 @@ def end(motion: Motion, state: State, energy: Tensor, uniform: Tensor) -> Verdic
         state: the start.
         energy: at the start.
         uniform: random numbers in [0, 1), one a row.
+        shares: of the densities of a path; see :func:`blend`.
     """
     kinetic = 0.5 * (motion.momentum * motion.velocity).sum(-1)
-    change = kinetic - motion.log_prob - energy
+    change = kinetic - blend(motion.log_prob, shares) - energy
     change = torch.where(change.isnan(), torch.full_like(change, torch.inf), change)
     acceptance = (-change).exp().clamp_max(1.0)
     taken = uniform < acceptance
@@ -142,7 +159,7 @@ class Dynamics:
     Velocities are the metric times momenta, so that the metric is applied once to each gradient.
 
     Args:
-        evaluate: the density of some rows and its gradient.
+        evaluate: the density of some rows and its gradient, or both of a path and theirs.
         jit_compile: compile the parts by ``torch.compile``, at their first use.
     """
 
@@ -152,15 +169,23 @@ class Dynamics:
         chosen: list[Callable[..., Any]] = [*map(Compiled, parts)] if jit_compile else parts
         self.begin, self.leap, self.end = chosen
 
-    def _leap(self, motion: Motion, half: Tensor, covariance: Tensor, constants: Tensors) -> Motion:
+    def _leap(
+        self,
+        motion: Motion,
+        half: Tensor,
+        covariance: Tensor,
+        constants: Tensors,
+        shares: Tensors,
+    ) -> Motion:
         """Return the motion after a leapfrog step of twice ``half``."""
-        momentum = motion.momentum + half * motion.gradient
+        momentum = motion.momentum + half * blend(motion.gradient, shares)
         velocity = motion.velocity + half * motion.force
         u = motion.u + 2 * half * velocity
         log_prob, gradient = self.evaluate(u, *constants)
-        force = product(covariance, gradient)
+        slope = blend(gradient, shares)
+        force = product(covariance, slope)
         return Motion(
-            u, momentum + half * gradient, velocity + half * force, gradient, force, log_prob
+            u, momentum + half * slope, velocity + half * force, gradient, force, log_prob
         )
 
 
@@ -173,6 +198,7 @@ def iterate(
     *,
     num_steps: int,
     constants: list[Tensor],
+    shares: Tensors = (),
 ) -> Outcome:
     """Run one trajectory of each row and accept or refuse its end.
 
@@ -183,11 +209,12 @@ def iterate(
         step: step sizes, of shape ``(rows,)``.
         num_steps: leapfrog steps, the same for all.
         constants: what the density takes besides positions.
+        shares: of the two densities of a path, of shape ``(2, rows)``; nothing for one density.
     """
-    energy, motion = dynamics.begin(state, metric, torch.randn_like(state.u))
+    energy, motion = dynamics.begin(state, metric, torch.randn_like(state.u), shares)
     half = 0.5 * step.unsqueeze(-1)
     for _ in range(num_steps):
-        motion = dynamics.leap(motion, half, metric.covariance, tuple(constants))
-    uniform = torch.rand_like(motion.log_prob)
-    verdict = dynamics.end(motion, state, energy, uniform)
+        motion = dynamics.leap(motion, half, metric.covariance, tuple(constants), shares)
+    uniform = torch.rand_like(energy)
+    verdict = dynamics.end(motion, state, energy, uniform, shares)
     return Outcome(verdict.state, verdict.acceptance, verdict.diverging, energy)

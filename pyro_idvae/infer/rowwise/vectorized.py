@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections import OrderedDict
 from contextlib import nullcontext
@@ -17,6 +16,7 @@ from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.rowwise.chunk import Chunk
 from pyro_idvae.infer.rowwise.gradients import row_gradients
+from pyro_idvae.infer.rowwise.points import split_points
 from pyro_idvae.infer.rowwise.starts import closed_form_start, scattered, searched_start
 from pyro_idvae.infer.rowwise.trajectory import Dynamics
 from pyro_idvae.programs.arguments import take_rows
@@ -25,9 +25,6 @@ from pyro_idvae.programs.door import check_program, open_model
 from pyro_idvae.programs.factorisation import check_factorises, check_rows
 from pyro_idvae.programs.row_density import RowDensity
 from pyro_idvae.programs.run import Program, gradients, silent
-
-CHUNK_SIZE = {"cpu": 1024, "cuda": 2**17}
-"""How many rows are evaluated at once: they fit a processor's cache, or fill a GPU."""
 
 TARGET_ACCEPT_PROB = 0.88
 """This acceptance gave the largest minimum of the effective sizes of z and z²."""
@@ -67,12 +64,7 @@ class RowSampler:
     ) -> None:
         check_factorises(bound)
         self.bound, self.chains, self.warmup_steps = bound, chains, warmup_steps
-        first = next(iter(bound.values().values()))
-        size = chunk_size or CHUNK_SIZE.get(first.device.type, CHUNK_SIZE["cpu"])
-        number = math.ceil(bound.rows * chains / size)
-        data = math.ceil(bound.rows / number)
-        # Chunks are of one size, so that one recording serves all: the last one wraps around.
-        points = torch.arange(number * data).remainder(bound.rows).split(data)
+        points = split_points(bound, chains, chunk_size)
         with silent(bound.model):
             self.whole = RowDensity(bound)
             densities = [

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replications: rows of one plate where there is one, else one run each."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from tqdm.auto import tqdm
+
+from pyro_idvae.diagnostics.calibration.posteriors import Posterior, measure
+from pyro_idvae.diagnostics.calibration.ranking import Measured
+from pyro_idvae.diagnostics.calibration.simulate import (
+    Places,
+    Simulation,
+    find_places,
+    simulate,
+)
+from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.programs.arguments import take_rows
+from pyro_idvae.programs.as_found import as_found
+from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.factorisation import check_factorises
+from pyro_idvae.programs.plates import check_amortised
+from pyro_idvae.programs.row_density import is_same
+from pyro_idvae.programs.run import undisturbed
+from pyro_idvae.programs.sites import check_sampled
+
+LEAST = 10
+"""Replications below which an interrupt leaves nothing that could be judged."""
+MIXED = 1e5
+"""Units of rounding beyond which a guide's density of a row depends on other rows: modes that are
+searched together agree no better than their tolerance."""
+
+
+class Outcome(NamedTuple):
+    """What replications gave."""
+
+    measured: Measured
+    complete: bool
+    """Whether all were made, with all their draws."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How replications are made.
+
+    Attributes:
+        bound: the model on the arguments that data are simulated for.
+        places: which arguments hold the data.
+        by_row: whether each row is a replication.
+        reason: why not, if not.
+    """
+
+    bound: BoundModel
+    places: Places
+    by_row: bool
+    reason: str = ""
+
+    def rebound(self, simulation: Simulation) -> BoundModel:
+        """Return the model on simulated data."""
+        bound = self.bound
+        try:
+            found = BoundModel(bound.model, bound.guide, simulation.arguments)
+        except DataError as error:
+            raise DataError(
+                f"what was simulated from the model cannot be given back to it: {error}"
+            ) from error
+        # The simulated data are none of the prior's business, which was checked.
+        found.prior_links = bound.prior_links
+        return found
+
+
+def plan(bound: BoundModel, number: int) -> Plan:
+    """Return how to make so many replications.
+
+    Raises:
+        ArgumentError: for a model that no data can be simulated of, whose posterior is a tempered
+            one, or a guide that does not read the data.
+    """
+    discrete = _discrete(bound)
+    check_sampled(bound.trace, [name for name in bound.latents if name not in discrete])
+    places = find_places(bound)
+    with undisturbed(bound.arguments):
+        simulate(bound, places)  # what no data can be simulated of is refused whatever follows
+    try:
+        if discrete:
+            raise ArgumentError(f"the latent sites {discrete} are discrete, and have draws")
+        return Plan(_as_rows(bound, places, number), places, by_row=True)
+    except (RuntimeError, ValueError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split("; ")[0]
+    if bound.guide is not None:
+        _check_reads_data(bound, places, reason)
+    return Plan(bound, places, by_row=False, reason=reason)
+
+
+def _discrete(bound: BoundModel) -> list[str]:
+    nodes = bound.trace.nodes
+    return [name for name in bound.latents if nodes[name]["fn"].support.is_discrete]
+
+
+def _as_rows(bound: BoundModel, places: Places, number: int) -> BoundModel:
+    """Return the model on the data's rows, again and again; raise if rows are no replications."""
+    model, guide = bound.model, bound.guide
+    if guide is not None:
+        _check_amortised(bound)
+    index = torch.arange(number) % bound.rows
+    wide = BoundModel(model, guide, take_rows(bound.arguments, index))
+    with undisturbed(bound.arguments):
+        data = simulate(wide, places).arguments
+        # Half of the rows move there: of a single one none could.
+        if number > 1:
+            check_factorises(BoundModel(model, None, data))
+        if guide is not None and number > 1:
+            _check_rows_apart(BoundModel(model, guide, data))
+    return wide
+
+
+def _check_amortised(bound: BoundModel) -> None:
+    """Raise if parameters of the guide belong to certain rows."""
+    try:
+        check_amortised(bound.model, bound.guide, bound.arguments)
+    except ArgumentError as error:
+        raise ArgumentError(
+            f"model and guide run on {bound.rows} rows, but not on another number of them"
+        ) from error
+
+
+def _check_rows_apart(bound: BoundModel) -> None:
+    """Raise if the guide's density of some rows depends on the others."""
+    half = torch.arange(bound.rows // 2)
+    with torch.no_grad(), bound.running():
+        values = bound.draw_guide()[0]
+        some = {}
+        for name, value in values.items():
+            place = bound.row_place(name)
+            if place is None:
+                raise ArgumentError(f"the latent site {name!r} is one for all rows")
+            some[name] = value.index_select(place, half.to(value.device))
+        whole = bound.guide_density(values)
+        part = bound.guide_density(some, take_rows(bound.arguments, half))
+    if whole is None or part is None or not whole.dim():
+        return
+    if not is_same(part, whole[: len(half)], MIXED):
+        raise ArgumentError("the guide's density of a row depends on the data of other rows")
+
+
+@torch.no_grad()
+def _check_reads_data(bound: BoundModel, places: Places, reason: str) -> None:
+    """Raise for a guide that draws the same whatever the data are."""
+    with undisturbed(bound.arguments), bound.running():
+        found = []
+        for _ in range(2):
+            arguments = simulate(bound, places).arguments
+            with undisturbed(arguments):
+                torch.manual_seed(0)
+                found.append(bound.draw_guide(arguments)[0])
+    one, other = found
+    if all(torch.equal(value, other[name]) for name, value in one.items()):
+        raise ArgumentError(
+            "the guide draws the same whatever the data are: what was fitted to one data set "
+            "cannot be judged on others. Pass a guide that reads the data, such as an encoder or "
+            f"AutoInjectiveLaplace, or calibrate a kernel (rows are no replications, as {reason})"
+        )
+
+
+def run_rows(plan: Plan, posterior: Posterior) -> Outcome:
+    """Return replications that are rows: one run for all of them."""
+    simulation = simulate(plan.bound, plan.places)
+    bound = plan.rebound(simulation)
+    bound.factorises = True
+    return Outcome(*measure(bound, posterior, simulation, by_row=True))
+
+
+def run_each(plan: Plan, posterior: Posterior, number: int, *, progress: bool) -> Outcome:
+    """Return replications that are data sets: one run each.
+
+    How many runs there will be is said beforehand, and after the first one, how long they take. An
+    interrupt ends them: those that are whole are kept.
+
+    Raises:
+        KeyboardInterrupt: if there were too few yet.
+    """
+    done: list[Measured] = []
+    bar = tqdm(total=number, desc="calibration", unit="data set", disable=not progress)
+    _say(f"{number} data sets, one run each, as {plan.reason}", progress)
+    begin = time.monotonic()
+    try:
+        with as_found(plan.bound.model, plan.bound.guide):
+            while len(done) < number:
+                done.append(_run_one(plan, posterior))
+                bar.update()
+                if len(done) == 1:
+                    each = time.monotonic() - begin
+                    said = f"the first took {_duration(each)}, all will take about "
+                    said += f"{_duration(each * number)}; Ctrl-C keeps what is done"
+                    _say(said, progress)
+    except KeyboardInterrupt:
+        if len(done) < LEAST:
+            raise
+    finally:
+        bar.close()
+    return Outcome(Measured.joined(done), complete=len(done) == number)
+
+
+def _run_one(plan: Plan, posterior: Posterior) -> Measured:
+    simulation = simulate(plan.bound, plan.places)
+    bound = plan.rebound(simulation)
+    found, complete = measure(bound, posterior, simulation, by_row=False)
+    if not complete:
+        raise KeyboardInterrupt
+    plan.bound.prior_links = bound.prior_links
+    return found
+
+
+def _say(words: str, progress: bool) -> None:
+    if progress:
+        tqdm.write(f"calibrate: {words}", file=sys.stderr)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time in words."""
+    if seconds < 120:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

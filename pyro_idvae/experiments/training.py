@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Models trained on images, each with its own best learning rate; weights stay on disk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from pyro_idvae.experiments.images import train
+from pyro_idvae.experiments.ledger import Ledger
+from pyro_idvae.infer import save
+from pyro_idvae.models import VAE
+
+LEARNING_RATES = (1e-3, 2e-3, 4e-3)
+"""To begin with; further ones by factors of two, until the best is not at an end."""
+TUNING_SEED = 1000
+"""Seed of the tuning runs: not one of those reported."""
+
+Make = Callable[[int], VAE]
+"""A model of a seed."""
+
+
+class Trainings:
+    """Trained models of an experiment: one row each in ``training.csv``, and a file of weights.
+
+    Args:
+        out: the experiment's folder.
+        images: to train on.
+        num_epochs: epochs a run; the best on validation images counts.
+    """
+
+    def __init__(self, out: Path, images: Tensor, num_epochs: int) -> None:
+        self.out, self.images, self.num_epochs = out, images, num_epochs
+        self.tuning, self.done = Ledger(out / "tuning.csv"), Ledger(out / "training.csv")
+
+    def best_rate(self, name: str, make: Make) -> float:
+        """Return a model's learning rate of least validation loss, and train what that takes."""
+        losses = {rate: self._loss(name, make, rate) for rate in LEARNING_RATES}
+        while True:
+            best = min(losses, key=lambda rate: losses[rate])
+            if best == min(losses):
+                following = best / 2
+            elif best == max(losses):
+                following = best * 2
+            else:
+                return best
+            losses[following] = self._loss(name, make, following)
+
+    def _loss(self, name: str, make: Make, rate: float) -> float:
+        known = self.tuning.find(model=name, learning_rate=rate)
+        if known:
+            return float(known[0]["validation_loss"])
+        model = make(TUNING_SEED)
+        result = train(
+            model,
+            self.images,
+            learning_rate=rate,
+            num_epochs=self.num_epochs,
+            seed=TUNING_SEED,
+            progress=False,
+        )
+        loss = float(min(result.validation_losses))
+        self.tuning.add([{"model": name, "learning_rate": rate, "validation_loss": loss}])
+        return loss
+
+    def weights_of(self, name: str, seed: int) -> Path:
+        """Return the file of a model's weights."""
+        plain = re.sub(r"\W+", "_", name).strip("_")
+        return self.out / "weights" / f"{plain}_{seed}.safetensors"
+
+    def train(self, name: str, make: Make, seed: int) -> None:
+        """Train a model of one seed, unless it is there."""
+        if self.done.find(model=name, seed=seed):
+            return
+        rate, vae = self.best_rate(name, make), make(seed)
+        result = train(
+            vae,
+            self.images,
+            learning_rate=rate,
+            num_epochs=self.num_epochs,
+            seed=seed,
+            progress=False,
+        )
+        path = self.weights_of(name, seed)
+        path.parent.mkdir(exist_ok=True)
+        save(path, vae.model, vae.guide)
+        row = {
+            "model": name,
+            "seed": seed,
+            "learning_rate": rate,
+            "epochs": result.best_epoch + 1,
+            "seconds": result.wall_time,
+        }
+        self.done.add([row])
+        print(
+            f"{name}, learning rate {rate:g}, seed {seed}: trained in {row['seconds']:.0f} s",
+            flush=True,
+        )

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annealing of all rows of a model, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyro_idvae.infer.rowwise.annealing.passes import backwards, forwards, stay
+from pyro_idvae.infer.rowwise.annealing.path import Path
+from pyro_idvae.infer.rowwise.annealing.pilot import explore
+from pyro_idvae.infer.rowwise.annealing.schedule import Schedule, temperatures_for
+from pyro_idvae.infer.rowwise.annealing.sources import Source
+from pyro_idvae.infer.rowwise.gradients import RowGradient, row_gradients
+from pyro_idvae.infer.rowwise.points import split_points
+from pyro_idvae.infer.rowwise.trajectory import Dynamics, State
+from pyro_idvae.programs.arguments import take_rows
+from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.factorisation import check_factorises
+from pyro_idvae.programs.row_density import RowDensity
+from pyro_idvae.programs.run import silent
+
+LEAST_SETTLING = 20
+"""Iterations from resampled particles to the start of a pass backwards, at least."""
+
+
+class Annealed(NamedTuple):
+    """What annealing says of some data points; log densities in nats."""
+
+    log_weights: Tensor
+    """log w of particles that went forwards, of shape ``(chains, data)``: E w = p(x)."""
+    backward: Tensor | None
+    """log w of particles that went backwards, likewise: E 1/w = 1/p(x)."""
+    log_likelihood: Tensor
+    """Mean of log p(x|z) over each particle's draws at the posterior, of ``(chains, data)``."""
+    number: int
+    """Temperatures."""
+
+    def first(self, kept: int) -> Annealed:
+        """Return what is said of the first data points."""
+        backward = None if self.backward is None else self.backward[:, :kept]
+        return Annealed(
+            self.log_weights[:, :kept], backward, self.log_likelihood[:, :kept], self.number
+        )
+
+
+class Annealer:
+    """Annealed importance sampling for every row of a model's data plate.
+
+    Args:
+        bound: the model on its data.
+        source: of the proposals.
+        chains: particles of each data point.
+        num_temperatures: how many; None to find that from ``conditional_ess``.
+        conditional_ess: conditional effective sample size, of 1, from one temperature to the next.
+        num_steps: leapfrog steps of a trajectory.
+        num_posterior_draws: iterations at the posterior.
+        both: whether to go backwards, too.
+        latents: draws of the posterior to go backwards from; None to resample particles.
+        chunk_size: rows evaluated at once.
+        jit_compile: compile the trajectories by ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        bound: BoundModel,
+        source: Source,
+        *,
+        chains: int,
+        num_temperatures: int | None,
+        conditional_ess: float,
+        num_steps: int,
+        num_posterior_draws: int,
+        both: bool,
+        latents: Values | None = None,
+        chunk_size: int | None = None,
+        jit_compile: bool = False,
+    ) -> None:
+        check_factorises(bound)
+        self.bound, self.source, self.chains = bound, source, chains
+        self.num_temperatures, self.conditional_ess = num_temperatures, conditional_ess
+        self.num_steps, self.num_posterior_draws = num_steps, num_posterior_draws
+        self.both, self.latents, self.jit_compile = both, latents, jit_compile
+        self.points = split_points(bound, chains, chunk_size)
+        self.recorded: dict[Any, tuple[RowGradient, Dynamics]] = {}
+
+    def run(self) -> Iterator[Annealed]:
+        """Yield what is found of each chunk of data points."""
+        done = 0
+        with silent(self.bound.model):
+            whole = RowDensity(self.bound)
+            exact = None if self.latents is None else whole.flatten(self.latents)
+            for index in self.points:
+                found = self._chunk(index, None if exact is None else exact[index])
+                # The last chunk begins anew with the first rows: those are known.
+                kept = min(len(index), self.bound.rows - done)
+                done += kept
+                yield found.first(kept)
+
+    def _target(self, path: Path) -> tuple[RowGradient, Dynamics]:
+        """Return the densities of a chunk, by what was recorded of one of the same shapes."""
+        shapes = tuple(tensor.shape for tensor in path.tensors())
+        if shapes in self.recorded:
+            first, dynamics = self.recorded[shapes]
+            target = first.on(path)
+            return target, dynamics if target.captured else Dynamics(target.evaluate)
+        (target,) = row_gradients([path])
+        compiled = self.jit_compile and target.captured
+        dynamics = Dynamics(target.evaluate, jit_compile=compiled)
+        self.recorded[shapes] = target, dynamics
+        return target, dynamics
+
+    def _chunk(self, index: Tensor, exact: Tensor | None) -> Annealed:
+        chains = self.chains
+        arguments = take_rows(self.bound.arguments, index.repeat(chains))
+        density = RowDensity(self.bound, arguments)
+        begin = self.source.on(density, index, chains)
+        path = Path(density, begin.proposal)
+        target, dynamics = self._target(path)
+        stages = explore(
+            target,
+            dynamics,
+            path.sample(),
+            begin.covariance,
+            chains=chains,
+            num_steps=self.num_steps,
+            known=begin.known,
+        )
+        number = self.num_temperatures or temperatures_for(stages, self.conditional_ess)
+        schedule = Schedule(
+            stages,
+            number,
+            chains=chains,
+            num_steps=self.num_steps,
+            target=target,
+            dynamics=dynamics,
+            propose=path.sample,
+        )
+        start = path.sample()
+        state, log_weights = forwards(schedule, State(start, *target(start)))
+        likelihood = torch.zeros_like(log_weights)
+        for moved in stay(schedule, state, self.num_posterior_draws):
+            state = moved
+            likelihood += self._log_likelihood(density, state.u) / self.num_posterior_draws
+        log_weights = log_weights.reshape(chains, -1)
+        backward = None
+        if self.both:
+            u = self._resampled(state.u, log_weights) if exact is None else exact.repeat(chains, 1)
+            state = State(u, *target(u))
+            settling = self.num_posterior_draws
+            if exact is None:
+                settling = max(LEAST_SETTLING, settling)
+            for moved in stay(schedule, state, settling):
+                state = moved
+            backward = backwards(schedule, state).reshape(chains, -1)
+        return Annealed(log_weights, backward, likelihood.reshape(chains, -1), number)
+
+    @torch.no_grad()
+    def _log_likelihood(self, density: RowDensity, u: Tensor) -> Tensor:
+        draw, _ = density.constrain(u)
+        likelihood, _ = self.bound.log_densities(draw, density.arguments)
+        inside = [term for term in likelihood.values() if term.dim()]
+        return torch.stack(inside).sum(0).double() if inside else u.new_zeros(len(u)).double()
+
+    def _resampled(self, u: Tensor, log_weights: Tensor) -> Tensor:
+        """Return particles of each data point drawn again by their weights."""
+        weights = (log_weights - log_weights.amax(0)).exp().nan_to_num(nan=1.0)
+        chosen = torch.multinomial(weights.mT, self.chains, replacement=True).mT
+        wide = u.unflatten(0, (self.chains, -1))
+        found: Tensor = wide.gather(0, chosen.unsqueeze(-1).expand_as(wide)).flatten(0, 1)
+        return found
