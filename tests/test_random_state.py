@@ -163,6 +163,18 @@ RANDOM = {
     "mcmc by nuts, seeded": partial(chains, "nuts", seed=3),
     "mcmc by hmc, seeded": partial(chains, "hmc", seed=3, kernel_options={"num_steps": 2}),
     "mcmc by rows, seeded": partial(chains, "vectorized", seed=3),
+    "calibrate a kernel": lambda: idvae.calibrate(
+        small().model,
+        X,
+        kernel="vectorized",
+        num_replications=10,
+        num_draws=4,
+        mcmc_options={"warmup_steps": 3},
+        progress=False,
+    ),
+    "calibrate a guide, seeded": lambda: idvae.calibrate(
+        small().model, X, guide=small().guide, num_replications=10, num_draws=4, seed=3
+    ),
     "fit": lambda: idvae.fit(small().model, small().guide, X, num_epochs=2, progress=False),
     "fit, seeded": lambda: idvae.fit(
         small().model,

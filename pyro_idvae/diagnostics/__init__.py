@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Diagnostics of posterior collapse; units are nats throughout."""
 
-from pyro_idvae.diagnostics.autopsy import Autopsy, autopsy
+from pyro_idvae.diagnostics.autopsy import Autopsy, InferenceGap, autopsy
 from pyro_idvae.diagnostics.calibration import Calibration, calibrate
 from pyro_idvae.diagnostics.certificate import Certificate, certify
 from pyro_idvae.diagnostics.collapse import ChainAgreement, CollapseReport, collapse_report
@@ -31,6 +31,7 @@ __all__ = [
     "EvaluationTable",
     "Evidence",
     "ImportanceEstimate",
+    "InferenceGap",
     "ModelWitness",
     "RowEstimate",
     "Witness",

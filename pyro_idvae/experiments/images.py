@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pyro_idvae._files import replacing
 from pyro_idvae.datasets import MAX_INK
-from pyro_idvae.diagnostics import active_units, importance_log_likelihood, kl_to_prior
+from pyro_idvae.diagnostics import evaluate
 from pyro_idvae.distributions import NeuralLikelihood, make_family
 from pyro_idvae.infer import FitResult, fit
 from pyro_idvae.models import IDVAE, VAE, Encoder, mlp
@@ -32,26 +32,37 @@ BATCH_SIZE = 128
 
 @dataclass(frozen=True)
 class Row:
-    """One trained model as a line of a table; nats where there is no unit."""
+    """One trained model as a line of a table; nats where there is no unit.
+
+    ``evidence`` is the mean of log p(x) by annealing, with its Monte-Carlo error and its standard
+    error over the images; ``unreliable`` the share of images in which the importance-weighted bound
+    is not reliable; ``least_nats`` the KL to the prior of the poorest latent dimension.
+    """
 
     model: str
     lipschitz: float | None
     parameters: int
     seconds: float
     epochs: int
-    log_likelihood: float
-    log_likelihood_se: float
+    evidence: float
+    evidence_mcse: float
+    evidence_se: float
+    importance_bound: float
     unreliable: float
+    elbo: float
     kl: float
+    posterior_kl: float
+    inference_gap: float
     active_units: int
-    min_nats: float
+    least_nats: float
 
     @classmethod
     def of(cls, columns: Mapping[str, Any]) -> Row:
         """Return a row as it was read from a file."""
-        bound = columns["lipschitz"]
+        own = {field.name: columns[field.name] for field in fields(cls)}
+        bound = own["lipschitz"]
         unknown = bound is None or bool(np.isnan(bound))
-        return cls(**{**columns, "lipschitz": None if unknown else bound})
+        return cls(**{**own, "lipschitz": None if unknown else bound})
 
 
 def write_rows(rows: list[Row], path: Path) -> None:
@@ -111,25 +122,54 @@ def train(
     return result
 
 
-def evaluate(
-    name: str, vae: VAE, result: FitResult, images: Tensor, *, num_samples: int, seed: int
+def judge(
+    name: str,
+    vae: VAE,
+    images: Tensor,
+    *,
+    seconds: float,
+    epochs: int,
+    num_samples: int,
+    seed: int,
+    evidence_options: Mapping[str, Any] | None = None,
 ) -> Row:
-    """Judge a fitted VAE on held-out images."""
-    torch.manual_seed(seed)
-    estimate = importance_log_likelihood(vae.model, vae.guide, images, num_samples=num_samples)
-    kl = kl_to_prior(vae.model, vae.guide, images).mean(0)
+    """Judge a trained VAE on held-out images.
+
+    Args:
+        name: of the model.
+        vae: the model.
+        images: held-out images.
+        seconds: of its training.
+        epochs: of its training, up to the weights it has.
+        num_samples: draws of the guide an image.
+        seed: of all random numbers.
+        evidence_options: further arguments of :func:`log_evidence`.
+    """
+    found = evaluate(
+        vae.model,
+        vae.guide,
+        images,
+        num_samples=num_samples,
+        evidence_options=evidence_options,
+        leave_out=("certificate", "information"),
+        seed=seed,
+    )
     likelihood = vae.likelihood
     return Row(
         model=name,
         lipschitz=likelihood.lipschitz_bounds()[0] if likelihood.identifiable else None,
         parameters=sum(p.numel() for p in likelihood.parameters()),
-        seconds=result.wall_time,
-        epochs=result.best_epoch + 1,
-        log_likelihood=estimate.mean,
-        log_likelihood_se=estimate.standard_error,
-        # What is unknown is not reliable either.
-        unreliable=float((~(estimate.pareto_k <= 0.7)).mean()),
-        kl=float(kl.sum()),
-        active_units=int(active_units(vae.model, vae.guide, images).sum()),
-        min_nats=float(kl.min()),
+        seconds=seconds,
+        epochs=epochs,
+        evidence=found.evidence.mean,
+        evidence_mcse=found.evidence.mcse,
+        evidence_se=found.evidence.se,
+        importance_bound=found.importance_bound.mean,
+        unreliable=found.unreliable,
+        elbo=found.elbo.mean,
+        kl=found.kl.mean,
+        posterior_kl=found.posterior_kl.mean,
+        inference_gap=found.inference_gap.mean,
+        active_units=int(found.active_units),
+        least_nats=found.least_nats.mean,
     )

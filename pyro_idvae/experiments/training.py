@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -71,10 +72,11 @@ class Trainings:
         plain = re.sub(r"\W+", "_", name).strip("_")
         return self.out / "weights" / f"{plain}_{seed}.safetensors"
 
-    def train(self, name: str, make: Make, seed: int) -> None:
-        """Train a model of one seed, unless it is there."""
-        if self.done.find(model=name, seed=seed):
-            return
+    def train(self, name: str, make: Make, seed: int) -> dict[str, Any]:
+        """Train a model of one seed, unless it is there; return its row."""
+        known = self.done.find(model=name, seed=seed)
+        if known:
+            return known[0]
         rate, vae = self.best_rate(name, make), make(seed)
         result = train(
             vae,
@@ -87,7 +89,7 @@ class Trainings:
         path = self.weights_of(name, seed)
         path.parent.mkdir(exist_ok=True)
         save(path, vae.model, vae.guide)
-        row = {
+        row: dict[str, Any] = {
             "model": name,
             "seed": seed,
             "learning_rate": rate,
@@ -95,7 +97,4 @@ class Trainings:
             "seconds": result.wall_time,
         }
         self.done.add([row])
-        print(
-            f"{name}, learning rate {rate:g}, seed {seed}: trained in {row['seconds']:.0f} s",
-            flush=True,
-        )
+        return row

@@ -80,9 +80,8 @@ def plot_calibration(calibration: Calibration, *, ax: Any = None) -> Any:
         ax.plot(share, difference(counts[place]), color="0.45", lw=0.8, label=label)
     for colour, place in enumerate(named):
         name, departure = table.loc[place, ["quantity", "departure"]]
-        ax.plot(
-            share, difference(counts[place]), f"C{colour}", lw=1.6, label=f"{name}: {departure}"
-        )
+        label = f"{name}: {departure}"
+        ax.plot(share, difference(counts[place]), color=f"C{colour}", lw=1.6, label=label)
     ax.axhline(0.0, color="0.2", lw=0.6)
     ax.set_xlim(0.0, 1.0)
     ax.set_xlabel(f"share of the {draws} draws")

@@ -23,7 +23,9 @@ PRECISION = torch.eye(2) + torch.outer(MAP, MAP)
 COVARIANCE = torch.linalg.inv(PRECISION)
 SD = COVARIANCE.diagonal().sqrt()
 X = torch.zeros(3)
-FEW = {"progress": False, "seed": 0}
+QUIET = {"progress": False, "seed": 0}
+RARE = {"level": 1e-3, **QUIET}
+"""For what must not be called miscalibrated: chance says it once in a thousand seeds."""
 
 
 def linear(x):
@@ -48,7 +50,7 @@ def rejected(found):
 
 
 def test_an_exact_guide_is_not_called_miscalibrated():
-    found = idvae.calibrate(linear, X, guide=Guide(), **FEW)
+    found = idvae.calibrate(linear, X, guide=Guide(), **RARE)
     assert found.verdict == "no miscalibration seen"
     assert found.ranks.shape == (500, 5)
     assert found.num_draws == 499
@@ -62,12 +64,11 @@ def test_an_exact_guide_is_not_called_miscalibrated():
 
 
 def test_the_verdict_keeps_its_level():
-    """Twenty runs of exact guides: more than five miscalibrated have a probability below 1e-4."""
-    runs = 20
-    wrong = 0
+    """Fifteen runs of exact guides: more than four miscalibrated have a probability below 1e-4."""
+    runs, wrong = 15, 0
     for seed in range(runs):
         found = idvae.calibrate(
-            linear, X, guide=Guide(), num_replications=100, num_draws=49, seed=seed
+            linear, X, guide=Guide(), num_replications=50, num_draws=19, seed=seed
         )
         wrong += found.verdict == "miscalibrated"
     assert binom.sf(wrong - 1, runs, 0.05) > 1e-4
@@ -85,24 +86,24 @@ def test_the_verdict_keeps_its_level():
     ],
 )
 def test_errors_of_margins_are_seen_and_named(guide, quantity, words):
-    found = idvae.calibrate(linear, X, guide=guide, **FEW)
+    found = idvae.calibrate(linear, X, guide=guide, **QUIET)
     assert found.verdict == "miscalibrated"
     assert found.table.loc[quantity, "departure"] == words
 
 
 def test_the_size_of_an_error_is_told():
     found = idvae.calibrate(
-        linear, X, guide=Guide(0.7**2 * COVARIANCE), num_replications=2000, **FEW
+        linear, X, guide=Guide(0.7**2 * COVARIANCE), num_replications=2000, **QUIET
     )
     error = 0.7 / (2 * 2000) ** 0.5
     assert abs(found.table.loc["z[0]", "sd_ratio"] - 0.7) < 4 * error + 0.02
-    found = idvae.calibrate(linear, X, guide=Guide(shift=0.5), num_replications=2000, **FEW)
+    found = idvae.calibrate(linear, X, guide=Guide(shift=0.5), num_replications=2000, **QUIET)
     assert abs(found.table.loc["z[0]", "shift"] - 0.5) < 4 / 2000**0.5 + 0.02
 
 
 def test_right_margins_without_their_correlation_are_seen_in_a_pair():
     guide = Guide(torch.diag(COVARIANCE.diagonal()))
-    found = idvae.calibrate(linear, X, guide=guide, **FEW)
+    found = idvae.calibrate(linear, X, guide=guide, **QUIET)
     assert "z[0] × z[1]" in rejected(found)
     assert not {"z[0]", "z[1]"} & rejected(found)
     assert found.table.loc["z[0] × z[1]", "departure"].startswith("too low")
@@ -110,9 +111,7 @@ def test_right_margins_without_their_correlation_are_seen_in_a_pair():
 
 def test_the_prior_is_seen_by_the_likelihood_alone():
     """Margins of prior draws have uniform ranks, whatever the data say."""
-    found = idvae.calibrate(
-        scalar, X, guide=lambda x: prior_of(x, dist.Normal(0.0, 1.0)), **FEW
-    )
+    found = idvae.calibrate(scalar, X, guide=lambda x: prior_of(x, dist.Normal(0.0, 1.0)), **QUIET)
     assert rejected(found) == {"log p(x|z)"}
 
 
@@ -129,15 +128,15 @@ def scalar(x):
 
 def test_k_of_each_row_is_that_of_its_weights():
     """Weights of a guide of a fifth of the variance have an infinite variance: k = 1 − 1/5."""
-    exact = idvae.calibrate(linear, X, guide=Guide(), num_replications=100, **FEW)
+    exact = idvae.calibrate(linear, X, guide=Guide(), num_replications=100, **QUIET)
     assert exact.pareto_k.shape == (100,)
     assert (exact.pareto_k == 0).all()
     narrow = idvae.calibrate(
-        linear, X, guide=Guide(0.2 * COVARIANCE), num_replications=100, **FEW
+        linear, X, guide=Guide(0.2 * COVARIANCE), num_replications=100, **QUIET
     )
     assert 0.6 < np.median(narrow.pareto_k) < 1.0
     point = idvae.calibrate(
-        scalar, X, guide=lambda x: prior_of(x, dist.Delta(x / 2)), num_replications=50, **FEW
+        scalar, X, guide=lambda x: prior_of(x, dist.Delta(x / 2)), num_replications=50, **QUIET
     )
     assert np.isnan(point.pareto_k).all()
     assert "k-hat unknown" in str(point)
@@ -161,32 +160,33 @@ def test_the_example_given_for_the_data_does_not_matter():
     np.testing.assert_array_equal(one.ranks, other.ranks)
 
 
-@pytest.mark.parametrize("kernel", ["vectorized", "nuts"])
+@pytest.mark.parametrize("kernel", ["vectorized", pytest.param("nuts", marks=pytest.mark.slow)])
 def test_a_kernel_is_not_called_miscalibrated(kernel):
     found = idvae.calibrate(
         linear,
         X,
         kernel=kernel,
-        num_replications=60,
-        num_draws=29,
-        mcmc_options={"warmup_steps": 100},
-        **FEW,
+        num_replications=40,
+        num_draws=19,
+        mcmc_options={"warmup_steps": 60},
+        **RARE,
     )
     assert found.verdict == "no miscalibration seen"
     assert found.method == kernel
     assert found.by_row
     assert found.pareto_k is None
-    assert found.num_draws <= 29
+    assert found.num_draws <= 19
 
 
 def test_the_closed_form_guide_of_an_injective_model_is_judged_too():
+    options = {"num_replications": 100, **RARE}
     torch.manual_seed(0)
     vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[8], encoder_hidden_dims=[8])
     laplace = idvae.AutoInjectiveLaplace(vae.model)
-    found = idvae.calibrate(vae.model, torch.zeros(3, 5), guide=laplace, **FEW)
+    found = idvae.calibrate(vae.model, torch.zeros(3, 5), guide=laplace, **options)
     assert found.by_row
     assert found.verdict == "no miscalibration seen"
-    found = idvae.calibrate(vae.model, torch.zeros(3, 5), guide=vae.guide, **FEW)
+    found = idvae.calibrate(vae.model, torch.zeros(3, 5), guide=vae.guide, **options)
     assert found.verdict == "miscalibrated"
 
 
@@ -209,13 +209,13 @@ def exact(x, spread=True):
 
 
 def test_latents_that_rows_share_take_one_run_each(capsys):
-    x = torch.zeros(6)
-    options = {"num_replications": 60, "num_draws": 30, "seed": 0}
-    found = idvae.calibrate(hierarchical, x, guide=exact, progress=True, **options)
+    x = torch.zeros(3)
+    options = {"num_replications": 80, "num_draws": 12, "seed": 0}
+    found = idvae.calibrate(hierarchical, x, guide=exact, level=1e-3, **options)
     assert not found.by_row
     assert found.verdict == "no miscalibration seen"
-    assert found.ranks.shape[0] == 60
-    assert found.pareto_k.shape == (60,)
+    assert found.ranks.shape[0] == 80
+    assert found.pareto_k.shape == (80,)
     assert list(found.names[:6]) == [
         "m",
         "z, row 0",
@@ -225,7 +225,7 @@ def test_latents_that_rows_share_take_one_run_each(capsys):
         "log p(x|z)",
     ]
     said = capsys.readouterr().err
-    assert "60 data sets, one run each, as the latent site 'm' is not in the data plate" in said
+    assert "80 data sets, one run each, as the latent site 'm' is not in the data plate" in said
     assert "the first took" in said
     found = idvae.calibrate(
         hierarchical, x, guide=lambda x: exact(x, spread=False), progress=False, **options
@@ -242,7 +242,7 @@ def test_a_kernel_runs_on_each_data_set():
         num_replications=10,
         num_draws=5,
         mcmc_options={"warmup_steps": 10, "kernel_options": {"num_steps": 2}},
-        **FEW,
+        **QUIET,
     )
     assert not found.by_row
     assert found.ranks.shape == (10, 9)
@@ -258,7 +258,7 @@ def mixture(x):
 
 def test_discrete_latents_that_are_summed_out_are_simulated_and_not_ranked():
     found = idvae.calibrate(
-        mixture, X, kernel="vectorized", num_replications=100, num_draws=39, **FEW
+        mixture, X, kernel="vectorized", num_replications=100, num_draws=39, **RARE
     )
     assert list(found.names) == ["z", "|z|²", "log p(x|z)"]
     assert found.verdict == "no miscalibration seen"
@@ -279,12 +279,12 @@ def counted_guide(x, scale=1.0):
 
 
 def test_ties_of_discrete_latents_are_broken_at_random():
-    options = {"num_replications": 150, "num_draws": 40, **FEW}
+    options = {"num_replications": 100, "num_draws": 20, **RARE}
     found = idvae.calibrate(counted, X, guide=counted_guide, **options)
     assert list(found.names) == ["y, row 0", "y, mean of rows", "log p(x|z)"]
     assert found.verdict == "no miscalibration seen"
     # With so many ties, ranks of any fixed rule would be far from uniform.
-    assert np.ptp(np.bincount(found.ranks[:, 0] // 4, minlength=10)) < 25
+    assert np.ptp(np.bincount(found.ranks[:, 0] // 7, minlength=3)) < 30
     wrong = idvae.calibrate(counted, X, guide=lambda x: counted_guide(x, 0.3), **options)
     assert wrong.verdict == "miscalibrated"
 
@@ -306,7 +306,7 @@ def test_chains_that_move_slowly_are_thinned_and_it_is_said():
                 "adapt_mass_matrix": False,
             },
         },
-        **FEW,
+        **QUIET,
     )
     assert found.num_draws < 20
     (caution,) = found.cautions
@@ -315,7 +315,7 @@ def test_chains_that_move_slowly_are_thinned_and_it_is_said():
 
 
 def test_what_is_printed_says_what_was_done_and_what_would_have_been_seen():
-    found = idvae.calibrate(linear, X, guide=Guide(), **FEW)
+    found = idvae.calibrate(linear, X, guide=Guide(), **RARE)
     words = str(found)
     assert words.startswith(
         "no miscalibration seen: guide, 500 simulated rows, 5 quantities, each truth among 499"
@@ -323,7 +323,7 @@ def test_what_is_printed_says_what_was_done_and_what_would_have_been_seen():
     narrow, shift = found.detectable
     assert f"{100 * (1 - narrow):.0f} % too narrow or shifted by {shift:.2g} sd" in words
     assert "k-hat above 0.7 at 0 % of the rows" in words
-    wrong = idvae.calibrate(linear, X, guide=Guide(0.5 * COVARIANCE), **FEW)
+    wrong = idvae.calibrate(linear, X, guide=Guide(0.5 * COVARIANCE), **QUIET)
     assert str(wrong).startswith("miscalibrated: guide")
     assert "too narrow" in str(wrong)
     assert "nine times" not in str(wrong)
@@ -359,5 +359,5 @@ def test_functions_with_parameters_leave_the_store_alone():
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal(loc, scale.exp()))
 
-    idvae.calibrate(scalar, X, guide=guide, num_replications=20, **FEW)
+    idvae.calibrate(scalar, X, guide=guide, num_replications=20, **QUIET)
     assert not list(pyro.get_param_store().keys())

@@ -54,6 +54,21 @@ CALLS = {
     "evaluate": lambda v, x: list(
         idvae.evaluate(v.model, v.guide, x, seed=0, **SHALLOW).table[NUMBERS].iloc[0]
     ),
+    "calibrate": lambda v, x: (
+        idvae.calibrate(v.model, x, guide=v.guide, num_replications=12, num_draws=5, seed=0).ranks
+    ),
+    "calibrate a kernel": lambda v, x: (
+        idvae.calibrate(
+            v.model,
+            x,
+            kernel="vectorized",
+            num_replications=12,
+            num_draws=5,
+            mcmc_options={"warmup_steps": 5},
+            seed=0,
+            progress=False,
+        ).ranks
+    ),
     "witness": lambda v, x: (
         idvae.find_witness(v.model, x[:2], num_steps=2, num_starts=2).separation
     ),

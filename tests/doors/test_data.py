@@ -32,6 +32,8 @@ FUNCTIONS = {
     "autopsy": idvae.autopsy,
     "evaluate": idvae.evaluate,
     "find_witness": lambda m, g, x: idvae.find_witness(m, x),
+    "calibrate kernel": lambda m, g, x: idvae.calibrate(m, x, kernel="nuts"),
+    "calibrate guide": lambda m, g, x: idvae.calibrate(m, x, guide=g),
     "surface": lambda m, g, x: idvae.plot_likelihood_surface(m, x),
     "laplace": lambda m, g, x: idvae.AutoInjectiveLaplace(m).start(x),
 }
@@ -124,7 +126,15 @@ PLAIN = {
 }
 
 
-PAIRS = ("from_guide", "importance", "kl_to_prior", "active_units", "autopsy", "evaluate")
+PAIRS = (
+    "from_guide",
+    "importance",
+    "kl_to_prior",
+    "active_units",
+    "autopsy",
+    "calibrate guide",
+    "evaluate",
+)
 
 
 @pytest.mark.parametrize("name", PLAIN)

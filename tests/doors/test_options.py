@@ -54,6 +54,63 @@ REFUSED = [
         "num_prior_samples=-1: expected an integer of at least 1",
     ),
     (
+        lambda: idvae.calibrate(vae().model, X),
+        ArgumentError,
+        "kernel is None and guide is None: expected a Pyro guide, or a kernel",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, X, kernel="nuts", guide=vae().guide),
+        ArgumentError,
+        "kernel='nuts' and a guide: expected one of the two",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, X, kernel="gibbs"),
+        ArgumentError,
+        "kernel='gibbs': expected one of hmc, nuts, vectorized",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, kernel="nuts"),
+        DataError,
+        "data holds no tensor with rows but nothing",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, X, guide=vae().guide, num_replications=9),
+        ArgumentError,
+        "num_replications=9: expected an integer of at least 10",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, X, guide=vae().guide, num_draws=1),
+        ArgumentError,
+        "num_draws=1: expected an integer of at least 2",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, X, guide=vae().guide, level=1.0),
+        ArgumentError,
+        "level=1.0: expected a finite number above 0 below 1",
+    ),
+    (
+        lambda: idvae.calibrate(
+            vae().model, X, guide=vae().guide, mcmc_options={"warmup_steps": 3}
+        ),
+        ArgumentError,
+        "mcmc_options are for a kernel: a guide has no chains",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, X, kernel="nuts", mcmc_options=3),
+        ArgumentError,
+        "mcmc_options is a int: expected a dict",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, X, kernel="nuts", mcmc_options={"seed": 3}),
+        ArgumentError,
+        "mcmc_options has ['seed']: expected some of",
+    ),
+    (
+        lambda: idvae.calibrate(vae().model, X, kernel="nuts", mcmc_options={"num_chains": 0}),
+        ArgumentError,
+        "num_chains=0: expected an integer of at least 1",
+    ),
+    (
         lambda: idvae.mcmc(vae().model, X, kernel="gibbs"),
         ArgumentError,
         "kernel='gibbs': expected one of hmc, nuts, vectorized",
@@ -418,6 +475,7 @@ SEEDED = {
     "mcmc": lambda seed: idvae.mcmc(vae().model, X, seed=seed, **SHORT),
     "autopsy": lambda seed: idvae.autopsy(vae().model, vae().guide, X, seed=seed),
     "evaluate": lambda seed: idvae.evaluate(vae().model, vae().guide, X, seed=seed),
+    "calibrate": lambda seed: idvae.calibrate(vae().model, X, guide=vae().guide, seed=seed),
     "witness": lambda seed: idvae.find_witness(vae().model, X, seed=seed),
     "witness of a likelihood": lambda seed: idvae.find_witness(vae().likelihood, seed=seed),
 }

@@ -30,6 +30,7 @@ def made():
         "nuts": nuts,
         "rep": idvae.collapse_report(nuts),
         "cert": idvae.certify(vae().likelihood),
+        "cal": idvae.calibrate(model, X, guide=guide, num_replications=10, num_draws=9),
     }
 
 
@@ -478,6 +479,16 @@ REFUSED = [
         lambda: idvae.plot_transport(vae().likelihood.injection, dims=3),
         ArgumentError,
         "dims=3: expected one or two dimensions",
+    ),
+    (
+        lambda: idvae.plot_calibration(3),
+        ArgumentError,
+        "calibration is a int: expected a Calibration; call calibrate",
+    ),
+    (
+        lambda: idvae.plot_calibration(made()["cal"], ax=3),
+        ArgumentError,
+        "ax is a int: expected matplotlib axes",
     ),
     (
         lambda: idvae.plot_transport(vae().likelihood.injection, axes=3),

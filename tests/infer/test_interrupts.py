@@ -222,6 +222,9 @@ CALLED = {
     ),
     "kl_to_prior": lambda vae: idvae.kl_to_prior(vae.model, vae.guide, X),
     "active_units": lambda vae: idvae.active_units(vae.model, vae.guide, X),
+    "calibrate": lambda vae: idvae.calibrate(
+        vae.model, X, guide=vae.guide, num_replications=10, num_draws=4
+    ),
     "certify": lambda vae: idvae.certify(vae.model, X),
     "find_witness": lambda vae: idvae.find_witness(vae.model, X, num_steps=3, num_starts=4),
     "autopsy": lambda vae: idvae.autopsy(

@@ -24,8 +24,10 @@ from pyro_idvae.diagnostics.autopsy.kept import (
     thin,
 )
 from pyro_idvae.diagnostics.collapse import CollapseReport, report_on
+from pyro_idvae.diagnostics.evidence.elbo import elbo_of
 from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.diagnostics.mixing import mixed, some_rows
+from pyro_idvae.diagnostics.row_estimate import RowEstimate
 from pyro_idvae.infer.draws import Draws, draw_guide, evaluated
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.bound_model import BoundModel, Values
@@ -117,12 +119,14 @@ class Free:
         family: in words; empty without one.
         reason: why there is none; empty if there is one.
         note: what else to say of it.
+        elbo: its ELBO by row; None without one.
     """
 
     kept: Kept | None
     family: str
     reason: str
     note: str = ""
+    elbo: RowEstimate | None = None
 
 
 def free_q(
@@ -161,7 +165,9 @@ def free_q(
     thinned = thin(exact.values)
     with torch.no_grad():
         joint = joint_kept(alone, free.log_prob(thinned), thinned, exact.rows)
-    return Free(Kept.of(information_kept(exact.latents, drawn, ratios), joint), family, "", note)
+    kept = Kept.of(information_kept(exact.latents, drawn, ratios), joint)
+    own = {name: term[0] for part in (q.log_likelihood, q.log_prior) for name, term in part.items()}
+    return Free(kept, family, "", note, elbo_of(own, log_q[0]))
 
 
 def _normal_family(sites: dict[str, Any], latents: set[str]) -> bool | None:

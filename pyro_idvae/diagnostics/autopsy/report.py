@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyro
-from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_real, check_seed
 from pyro_idvae.diagnostics.autopsy.examine import (
@@ -21,8 +20,9 @@ from pyro_idvae.diagnostics.autopsy.examine import (
     kept_by_guide,
     known_jointly,
 )
+from pyro_idvae.diagnostics.autopsy.gap import InferenceGap, inference_gap
 from pyro_idvae.diagnostics.autopsy.kept import Kept
-from pyro_idvae.diagnostics.autopsy.retrain import guide_parameters, reset, restored, teach
+from pyro_idvae.diagnostics.autopsy.retrain import reset, restored, teach, teachable
 from pyro_idvae.diagnostics.autopsy.verdict import (
     AMORTISATION,
     OPTIMISATION,
@@ -39,7 +39,6 @@ from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.door import open_pair
 from pyro_idvae.programs.factorisation import check_factorises
-from pyro_idvae.programs.plates import check_amortised
 from pyro_idvae.programs.run import Program, gradients
 
 ATTEMPTS = 2
@@ -61,6 +60,7 @@ class Autopsy:
         guide: the collapse report of the guide.
         family: the family of the free q; empty without one.
         notes: what was left out, and why.
+        gap: what the guide loses of log p(x), all latents together; None where rows share latents.
     """
 
     table: pd.DataFrame
@@ -68,6 +68,7 @@ class Autopsy:
     guide: CollapseReport
     family: str
     notes: tuple[str, ...]
+    gap: InferenceGap | None = None
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -81,6 +82,8 @@ class Autopsy:
         ]
         for name, row in self.table.iterrows():
             lines.append(f"  {name}: {row['verdict']}: {row['evidence']}")
+        if self.gap is not None:
+            lines.append(f"  {self.gap}")
         notes = [*self.exact.chains.lines(), *self.notes]
         return "\n".join([*lines, *(f"  note: {note}" for note in notes)])
 
@@ -137,6 +140,9 @@ def autopsy(
     a closed form (Normals, mixtures, independent coordinates); else they are fitted to its draws as
     a collapse report does. The free q has the arguments of the site's distribution, or of its base,
     free for each data point, and transforms that are trained for all of them.
+
+    ``gap`` says what the guide loses of log p(x) in all, :class:`InferenceGap`, with log p(x) by
+    annealing.
 
     Parameters are put back as they were, whatever happens.
 
@@ -207,13 +213,14 @@ def autopsy(
         free = free_q(bound, alone, exact, num_steps=num_steps, number=total)
         if free.kept is not None:
             kept["free"] = free.kept
+        gap = inference_gap(bound, alone, free.elbo, total)
         notes += [note for note in (free.note, free.reason and f"no free q: {free.reason}") if note]
         there: tuple[BoundModel, BoundModel, Exact] | None = None
         reference_kept: dict[str, Kept] = {}
         if taught is not None:
             there = (taught, *_exact(taught, options, limits, []))
             reference_kept["guide"] = kept_by_guide(*there, total)
-        parameters, reason = _teachable(bound)
+        parameters, reason = teachable(bound)
         notes += [reason] if reason else []
         source, _, lessons = (bound, alone, exact) if there is None else there
         for attempt in range(ATTEMPTS if parameters else 0):
@@ -244,7 +251,8 @@ def autopsy(
             "what is taught and what is freed was fitted to these very rows: if the guide was "
             "trained on others, pass some of those as reference="
         )
-    return Autopsy(table, exact.report, report_on(own, **limits), free.family, tuple(notes))
+    report = report_on(own, **limits)
+    return Autopsy(table, exact.report, report, free.family, tuple(notes), gap)
 
 
 def _exact(
@@ -278,18 +286,3 @@ def _sampling_options(options: dict[str, Any]) -> dict[str, Any]:
     if unknown:
         raise ArgumentError(f"mcmc_options has {unknown}: expected some of {sorted(known)}")
     return options
-
-
-def _teachable(bound: BoundModel) -> tuple[list[Tensor], str]:
-    """Return the parameters of a guide's encoder, or why there is nothing to teach."""
-    parameters = guide_parameters(bound)
-    if not parameters:
-        return [], "the guide has no parameters of its own to train: nothing was retrained"
-    try:
-        check_amortised(bound.model, bound.guide, bound.arguments)
-    except ArgumentError:
-        return [], (
-            "the guide's parameters belong to certain rows: it has no encoder to retrain, and "
-            "what the free q shows is what it could learn"
-        )
-    return parameters, ""

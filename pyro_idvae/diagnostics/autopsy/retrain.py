@@ -12,8 +12,10 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import Arguments, row_count
 from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.plates import check_amortised
 from pyro_idvae.programs.run import Program, owners_of
 from pyro_idvae.programs.side_by_side import count_of
 
@@ -57,6 +59,21 @@ def guide_parameters(bound: BoundModel) -> list[Tensor]:
         for trace in (bound.guide_trace, bound.trace)
     )
     return [p for n, p in bound.parameters.items() if n in own - shared and p.requires_grad]
+
+
+def teachable(bound: BoundModel) -> tuple[list[Tensor], str]:
+    """Return the parameters of a guide's encoder, or why there is nothing to teach."""
+    parameters = guide_parameters(bound)
+    if not parameters:
+        return [], "the guide has no parameters of its own to train: nothing was retrained"
+    try:
+        check_amortised(bound.model, bound.guide, bound.arguments)
+    except ArgumentError:
+        return [], (
+            "the guide's parameters belong to certain rows: it has no encoder to retrain, and "
+            "what the free q shows is what it could learn"
+        )
+    return parameters, ""
 
 
 def reset(guide: Program, parameters: list[Tensor]) -> bool:

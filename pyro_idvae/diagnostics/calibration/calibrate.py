@@ -139,11 +139,13 @@ def calibrate(
         Evaluating Variational Inference*, ICML 2018 (asymmetric ranks tell the direction of a
         bias).
     """
-    if (kernel is None) == (guide is None):
+    if kernel is None and guide is None:
         raise ArgumentError(
-            f"kernel={kernel!r} and {'no guide' if guide is None else 'a guide'}: expected one of "
-            "the two, kernel='vectorized' or guide=guide"
+            "kernel is None and guide is None: expected a Pyro guide, or a kernel such as "
+            "kernel='vectorized'"
         )
+    if kernel is not None and guide is not None:
+        raise ArgumentError(f"kernel={kernel!r} and a guide: expected one of the two")
     check_count("num_replications", num_replications, minimum=LEAST)
     check_real("level", level, above=0.0, below=1.0)
     if num_draws is not None:

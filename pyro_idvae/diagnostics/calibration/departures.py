@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 POWER = 0.9
 """How often what is called detectable is seen."""
-BEYOND = 2.0
+BEYOND = 2.5
 """Standard errors from which on a direction is named."""
 ONE_SIDED = 0.3
 """Truths beyond all draws on one side, less those on the other: of more, no spread can be read."""

@@ -75,7 +75,7 @@ class Plan:
 
 
 def plan(bound: BoundModel, number: int) -> Plan:
-    """Return how to make so many replications.
+    """Return how to make so many replications, the random state left alone.
 
     Raises:
         ArgumentError: for a model that no data can be simulated of, whose posterior is a tempered
@@ -83,18 +83,19 @@ def plan(bound: BoundModel, number: int) -> Plan:
     """
     discrete = _discrete(bound)
     check_sampled(bound.trace, [name for name in bound.latents if name not in discrete])
-    places = find_places(bound)
     with undisturbed(bound.arguments):
+        places = find_places(bound)
         simulate(bound, places)  # what no data can be simulated of is refused whatever follows
-    try:
-        if discrete:
-            raise ArgumentError(f"the latent sites {discrete} are discrete, and have draws")
-        return Plan(_as_rows(bound, places, number), places, by_row=True)
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].split("; ")[0]
-    if bound.guide is not None:
-        _check_reads_data(bound, places, reason)
-    return Plan(bound, places, by_row=False, reason=reason)
+        try:
+            if discrete:
+                raise ArgumentError(f"the latent sites {discrete} are discrete, and have draws")
+            return Plan(_as_rows(bound, places, number), places, by_row=True)
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason.split("; ")[0]
+        if bound.guide is not None:
+            _check_reads_data(bound, places, reason)
+        return Plan(bound, places, by_row=False, reason=reason)
 
 
 def _discrete(bound: BoundModel) -> list[str]:
@@ -109,13 +110,10 @@ def _as_rows(bound: BoundModel, places: Places, number: int) -> BoundModel:
         _check_amortised(bound)
     index = torch.arange(number) % bound.rows
     wide = BoundModel(model, guide, take_rows(bound.arguments, index))
-    with undisturbed(bound.arguments):
-        data = simulate(wide, places).arguments
-        # Half of the rows move there: of a single one none could.
-        if number > 1:
-            check_factorises(BoundModel(model, None, data))
-        if guide is not None and number > 1:
-            _check_rows_apart(BoundModel(model, guide, data))
+    data = simulate(wide, places).arguments
+    check_factorises(BoundModel(model, None, data))
+    if guide is not None:
+        _check_rows_apart(BoundModel(model, guide, data))
     return wide
 
 
@@ -151,7 +149,7 @@ def _check_rows_apart(bound: BoundModel) -> None:
 @torch.no_grad()
 def _check_reads_data(bound: BoundModel, places: Places, reason: str) -> None:
     """Raise for a guide that draws the same whatever the data are."""
-    with undisturbed(bound.arguments), bound.running():
+    with bound.running():
         found = []
         for _ in range(2):
             arguments = simulate(bound, places).arguments

@@ -19,7 +19,7 @@ from pyro_idvae.programs.arguments import Arguments, tensors_of, with_tensors
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.observed import WRAPPERS
 from pyro_idvae.programs.row_density import is_same
-from pyro_idvae.programs.run import FAILURES, describe, undisturbed
+from pyro_idvae.programs.run import FAILURES, describe
 from pyro_idvae.programs.sites import factor_sites
 
 Places = Mapping[str, Sequence[int]]
@@ -61,7 +61,7 @@ def find_places(bound: BoundModel) -> Places:
         raise ArgumentError("the model observes nothing: there are no data to simulate")
     tensors = tensors_of(bound.arguments)
     found: dict[str, list[int]] = {}
-    with undisturbed(bound.arguments), bound.running(), pyro.validation_enabled(False):
+    with bound.running(), pyro.validation_enabled(False):
         for name in bound.observed:
             place = _place_of(bound, name, tensors)
             # Handed over twice, for example once as the data and once for an encoder.

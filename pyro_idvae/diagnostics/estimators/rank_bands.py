@@ -8,8 +8,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import gammaln, log_ndtr
-from scipy.stats import binom
+from scipy.special import bdtr, gammaln, log_ndtr
 
 Array = np.ndarray[Any, Any]
 
@@ -77,11 +76,19 @@ def pointwise_band(number: int, num_draws: int, level: float) -> Band:
         num_draws: L.
         level: pointwise level.
     """
-    share = np.arange(1, num_draws + 1) / (num_draws + 1)
-    lower = binom.ppf(0.5 * level * (1 + SLACK), number, share)
-    # Never −1, which scipy returns at a level of 0.
-    lower = np.maximum(lower, 0).astype(np.int64)
-    return Band(lower, number - lower[::-1])
+    share, wanted = _shares(num_draws), 0.5 * level * (1 + SLACK)
+    # scipy's own quantiles fail at the levels of counts far out.
+    low, high = np.full(num_draws, -1), np.full(num_draws, number)
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        above = bdtr(middle, number, share) >= wanted
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return Band(high, number - high[::-1])
+
+
+def _shares(num_draws: int) -> Array:
+    """Return what share of uniform ranks is below 1, …, L."""
+    return np.arange(1, num_draws + 1) / (num_draws + 1)
 
 
 def exit_probability(band: Band, number: int, cells: Array) -> float:
@@ -179,8 +186,9 @@ def rank_p_value(ranks: Array, num_draws: int) -> float:
     """
     number = len(ranks)
     counts = counts_below(ranks, num_draws)
-    share = np.arange(1, num_draws + 1) / (num_draws + 1)
-    tails = np.minimum(binom.cdf(counts, number, share), binom.sf(counts - 1, number, share))
+    share = _shares(num_draws)
+    # B is at least C where N − B is at most N − C.
+    tails = np.minimum(bdtr(counts, number, share), bdtr(number - counts, number, share[::-1]))
     level = 2.0 * float(tails.min())
     if level >= 1.0:
         return 1.0  # as near as counts can be: both tails of each hold half

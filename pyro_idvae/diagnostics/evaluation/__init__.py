@@ -3,7 +3,7 @@
 
 from pyro_idvae.diagnostics.evaluation.evaluate import evaluate
 from pyro_idvae.diagnostics.evaluation.evaluation import Evaluation
-from pyro_idvae.diagnostics.evaluation.row_estimate import RowEstimate
 from pyro_idvae.diagnostics.evaluation.table import EvaluationTable, evaluation_table
+from pyro_idvae.diagnostics.row_estimate import RowEstimate
 
 __all__ = ["Evaluation", "EvaluationTable", "RowEstimate", "evaluate", "evaluation_table"]

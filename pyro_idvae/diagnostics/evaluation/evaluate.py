@@ -19,7 +19,6 @@ from pyro_idvae.diagnostics.evaluation.evaluation import Evaluation
 from pyro_idvae.diagnostics.evaluation.guide_pass import GuidePass, guide_pass
 from pyro_idvae.diagnostics.evaluation.mutual_information import mutual_information
 from pyro_idvae.diagnostics.evaluation.parts import Parts
-from pyro_idvae.diagnostics.evaluation.row_estimate import RowEstimate
 from pyro_idvae.diagnostics.evaluation.single_latents import (
     kl_by_latent,
     labels_of,
@@ -27,6 +26,7 @@ from pyro_idvae.diagnostics.evaluation.single_latents import (
 )
 from pyro_idvae.diagnostics.evidence import Evidence
 from pyro_idvae.diagnostics.metrics import active_units, kl_to_prior
+from pyro_idvae.diagnostics.row_estimate import RowEstimate
 from pyro_idvae.errors import ArgumentError, ConvergenceError, NoCertificateError
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found

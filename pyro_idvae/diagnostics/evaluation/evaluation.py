@@ -13,9 +13,9 @@ import pandas as pd
 
 from pyro_idvae.diagnostics.certificate import Certificate
 from pyro_idvae.diagnostics.evaluation.guide_pass import UNRELIABLE_K
-from pyro_idvae.diagnostics.evaluation.row_estimate import RowEstimate
 from pyro_idvae.diagnostics.evaluation.words import cells_of, lines_of, markdown_text
 from pyro_idvae.diagnostics.evidence import Evidence
+from pyro_idvae.diagnostics.row_estimate import RowEstimate
 
 Array = np.ndarray[Any, Any]
 

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import logsumexp
 from tqdm.auto import tqdm
 
-from pyro_idvae.diagnostics.evaluation.row_estimate import RowEstimate
 from pyro_idvae.diagnostics.importance import check_log_weights, weight_blocks
+from pyro_idvae.diagnostics.row_estimate import RowEstimate
 from pyro_idvae.diagnostics.weights import RunningWeights, sum_terms
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.guide_density import check_guide_density

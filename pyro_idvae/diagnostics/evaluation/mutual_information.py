@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_idvae.diagnostics.evaluation.row_estimate import RowEstimate
 from pyro_idvae.diagnostics.evaluation.row_normals import RowNormals, row_normals
+from pyro_idvae.diagnostics.row_estimate import RowEstimate
 from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.guide_density import check_spread

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from pyro_idvae.diagnostics.evaluation.evaluation import Evaluation
-from pyro_idvae.diagnostics.evaluation.row_estimate import RowEstimate
 from pyro_idvae.diagnostics.evaluation.words import cells_of, markdown_text, plus
+from pyro_idvae.diagnostics.row_estimate import RowEstimate
 from pyro_idvae.errors import ArgumentError
 
 SAME = 1e-4

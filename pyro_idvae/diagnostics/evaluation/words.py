@@ -11,7 +11,7 @@ from pyro_idvae.diagnostics.evaluation.parts import PARTS
 
 if TYPE_CHECKING:
     from pyro_idvae.diagnostics.evaluation.evaluation import Evaluation
-    from pyro_idvae.diagnostics.evaluation.row_estimate import RowEstimate
+    from pyro_idvae.diagnostics.row_estimate import RowEstimate
 
 UNKNOWN = "–"
 

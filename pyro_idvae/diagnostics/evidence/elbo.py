@@ -1,28 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ELBO of each row, from a guide's draws."""
+"""The ELBO of each row, from draws of q."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
 
-import numpy as np
+import torch
+from torch import Tensor
 
+from pyro_idvae.diagnostics.row_estimate import RowEstimate
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.side_by_side import densities_of, guide_draws
 
-Array = np.ndarray[Any, Any]
 
-
-class RowElbo(NamedTuple):
-    """The ELBO by row, in nats, of shape ``(rows,)``."""
-
-    value: Array
-    error: Array
-    """Its Monte-Carlo standard error."""
-
-
-def row_elbo(bound: BoundModel, num_samples: int) -> RowElbo | None:
+def row_elbo(bound: BoundModel, num_samples: int) -> RowEstimate | None:
     r"""Return :math:`\mathbb E_{q(z|x)}[\log p(x, z) - \log q(z|x)]` of each row.
 
     Args:
@@ -34,8 +26,13 @@ def row_elbo(bound: BoundModel, num_samples: int) -> RowElbo | None:
     """
     values, log_q = guide_draws(bound, num_samples)
     found = densities_of(bound, values)
-    terms = [*found.likelihood.values(), *found.prior.values(), -log_q]
+    return elbo_of({**found.likelihood, **found.prior}, log_q)
+
+
+def elbo_of(log_joint: Mapping[str, Tensor], log_q: Tensor) -> RowEstimate | None:
+    """Return the ELBO from log densities of draws, each of shape ``(draws, rows)``; None if not."""
+    terms = [*log_joint.values(), -log_q]
     if any(term.dim() < 2 for term in terms):
         return None
-    total = sum(term.double() for term in terms).cpu().numpy()  # type: ignore[union-attr]
-    return RowElbo(total.mean(0), total.std(0, ddof=1) / math.sqrt(num_samples))
+    total = torch.stack([term.double() for term in terms]).sum(0).cpu().numpy()
+    return RowEstimate(total.mean(0), total.std(0, ddof=1) / math.sqrt(len(total)))

@@ -7,27 +7,22 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pyro_idvae._checks import check_count, check_real, check_seed
-from pyro_idvae.diagnostics.evidence.elbo import RowElbo, row_elbo
+from pyro_idvae.diagnostics.evidence.annealed import anneal
+from pyro_idvae.diagnostics.evidence.elbo import row_elbo
 from pyro_idvae.diagnostics.evidence.estimate import Evidence
-from pyro_idvae.diagnostics.evidence.log_means import log_mean
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.interrupts import warn_caller
-from pyro_idvae.infer.rowwise.annealing.annealer import Annealed, Annealer
+from pyro_idvae.infer.rowwise.annealing.annealer import Annealer
 from pyro_idvae.infer.rowwise.annealing.sources import source_of
 from pyro_idvae.infer.samples import check_latents
 from pyro_idvae.programs.arguments import as_arguments
-from pyro_idvae.programs.as_found import as_found, left_as_found
+from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.door import open_model, open_pair
 from pyro_idvae.programs.guide_density import check_spread
 from pyro_idvae.programs.run import Program, gradients
-
-Array = np.ndarray[Any, Any]
 
 PROPOSALS = ("laplace", "guide", "prior")
 BOUNDS = ("lower", "both")
@@ -168,73 +163,4 @@ def log_evidence(
         jit_compile=jit_compile,
     )
     elbo = None if pair is None else row_elbo(pair, num_elbo_samples)
-    done = _annealed(annealer, progress)
-    return _joined(annealer, done, elbo, time.process_time() - began)
-
-
-def _annealed(annealer: Annealer, progress: bool) -> list[Annealed]:
-    """Return what is done of all chunks, when an interrupt comes perhaps not all."""
-    done: list[Annealed] = []
-    rows = annealer.bound.rows
-    with tqdm(total=rows, desc="annealing", unit="row", disable=not progress) as bar:
-        try:
-            with as_found(annealer.bound.model):
-                for found in annealer.run():
-                    done.append(found)
-                    bar.update(found.log_weights.shape[1])
-        except KeyboardInterrupt:
-            if not done:
-                raise
-            known = sum(found.log_weights.shape[1] for found in done)
-            warn_caller(f"interrupted: {known} of {rows} data points, the others are NaN")
-    return done
-
-
-def _joined(
-    annealer: Annealer, done: list[Annealed], elbo: RowElbo | None, seconds: float
-) -> Evidence:
-    """Return what all chunks say."""
-    rows, chains = annealer.bound.rows, annealer.chains
-
-    def joined(parts: list[Tensor]) -> Array:
-        whole = np.full((chains, rows), np.nan)
-        known = torch.cat(parts, 1).cpu().numpy()
-        whole[:, : known.shape[1]] = known
-        return whole
-
-    log_weights = joined([found.log_weights for found in done])
-    lower = log_mean(log_weights)
-    upper = None
-    if annealer.both:
-        upper = log_mean(-joined([f.backward for f in done if f.backward is not None]))
-    likelihood, error = _weighed(joined([found.log_likelihood for found in done]), log_weights)
-    return Evidence(
-        lower=lower.value,
-        standard_error=lower.error,
-        upper=None if upper is None else -upper.value,
-        # 1/w has a longer tail than w where the proposal is too wide, and few particles seldom show
-        # it; those that went forwards do, as they begin there.
-        upper_standard_error=None if upper is None else np.fmax(upper.error, lower.error),
-        exact_start=annealer.latents is not None,
-        spread=lower.spread,
-        effective_size=lower.size,
-        log_likelihood=likelihood,
-        log_likelihood_standard_error=error,
-        elbo=None if elbo is None else elbo.value,
-        elbo_standard_error=None if elbo is None else elbo.error,
-        num_chains=chains,
-        num_temperatures=max(found.number for found in done),
-        proposal=annealer.source.words,
-        complete=sum(found.log_weights.shape[1] for found in done) == rows,
-        cpu_seconds=seconds,
-    )
-
-
-def _weighed(values: Array, log_weights: Array) -> tuple[Array, Array]:
-    """Return each row's mean over weighted particles, and its standard error."""
-    with np.errstate(invalid="ignore"):
-        weights = np.exp(log_weights - log_weights.max(0))
-        weights = weights / weights.sum(0)
-        mean = (weights * values).sum(0)
-        error = np.sqrt((np.square(weights) * np.square(values - mean)).sum(0))
-    return mean, error
+    return anneal(annealer, elbo, began=began, progress=progress)

@@ -127,3 +127,19 @@ def test_power_is_that_of_simulated_ranks():
     power = exit_probability(band, number, cells)
     assert 0.2 < power < 0.95
     assert abs(is_outside(band, counts).mean() - power) < 4 * np.sqrt(power * (1 - power) / 2000)
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-100, 1e-5, 0.3, 0.9])
+def test_pointwise_limits_are_quantiles_however_small_the_level(level):
+    number, num_draws = 300, 50
+    share = np.arange(1, num_draws + 1) / (num_draws + 1)
+    band = pointwise_band(number, num_draws, level)
+    assert (binom.cdf(band.lower, number, share) >= 0.5 * level).all()
+    assert (binom.cdf(band.lower - 1, number, share) <= 0.5 * level * (1 + 1e-6)).all()
+    assert (binom.sf(band.upper - 1, number, share) >= 0.5 * level * (1 - 1e-6)).all()
+    assert (binom.sf(band.upper, number, share) <= 0.5 * level * (1 + 1e-6)).all()
+
+
+def test_ranks_all_on_one_side_are_no_trouble():
+    for rank in (0, 200, 499):
+        assert rank_p_value(np.full(500, rank), 499) < 1e-20
