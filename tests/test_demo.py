@@ -10,6 +10,8 @@ from pyro.infer import NUTS
 from pyro_idvae import __main__
 from pyro_idvae.arviz_io import groups_of
 from pyro_idvae.datasets import digits
+from pyro_idvae.experiments import demo, training
+from pyro_idvae.experiments import digits as experiment
 from pyro_idvae.experiments.__main__ import main as run_experiment
 
 
@@ -19,6 +21,8 @@ def read(path):
 
 
 def run(monkeypatch, out, *options):
+    monkeypatch.setattr(demo, "EVIDENCE", {"num_chains": 4, "num_temperatures": 2})
+    monkeypatch.setattr(demo, "NUM_JUDGED", 40)
     monkeypatch.setattr(
         sys, "argv", ["pyro_idvae", "--out", str(out), "--epochs", "2", "--draws", "8", *options]
     )
@@ -55,12 +59,10 @@ PICTURES = {"losses.png", "reconstructions.png", "latent_walk.png"}
 
 
 def test_the_demo_keeps_what_is_finished_when_it_is_interrupted(monkeypatch, tmp_path, capsys):
-    from pyro_idvae.experiments import demo
-
     count = [0]
-    find, judge = NUTS.sample, demo.evaluate
+    find, judge = NUTS.sample, demo.judge
 
-    def evaluate(*args, num_samples, **options):
+    def quick(*args, num_samples, **options):
         return judge(*args, num_samples=20, **options)
 
     def pressed(self, params):
@@ -70,7 +72,7 @@ def test_the_demo_keeps_what_is_finished_when_it_is_interrupted(monkeypatch, tmp
             signal.raise_signal(signal.SIGINT)
         return find(self, params)
 
-    monkeypatch.setattr(demo, "evaluate", evaluate)
+    monkeypatch.setattr(demo, "judge", quick)
     monkeypatch.setattr(NUTS, "sample", pressed)
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, tmp_path)
@@ -97,19 +99,35 @@ def test_the_demo_keeps_what_is_finished_when_it_is_interrupted(monkeypatch, tmp
     assert not list((tmp_path / "training").iterdir())
 
 
+@pytest.mark.slow
 def test_the_digits_experiment_runs(monkeypatch, tmp_path, capsys):
-    from pyro_idvae.experiments import digits as experiment
-
-    monkeypatch.setattr(experiment, "LEARNING_RATES", (1e-3,))
+    monkeypatch.setattr(training, "LEARNING_RATES", (1e-3,))
+    monkeypatch.setattr(training, "LARGEST_RATE", 2e-3)
     monkeypatch.setattr(experiment, "FLOORS", (1.0,))
     monkeypatch.setattr(
         sys,
         "argv",
-        ["x", "digits", "--out", str(tmp_path), "--seeds=2", "--epochs=1", "--samples=20"],
+        [
+            "x",
+            "digits",
+            "--out",
+            str(tmp_path),
+            "--seeds=2",
+            "--epochs=1",
+            "--samples=20",
+            "--images=10",
+        ],
     )
     run_experiment()
     files = {p.name for p in (tmp_path / "digits").iterdir()}
-    assert files == {"digits.csv", "digits_tuning.csv", "digits.png", "options.json"}
+    assert files == {
+        "digits.csv",
+        "digits.png",
+        "options.json",
+        "training.csv",
+        "tuning.csv",
+        "weights",
+    }
     rows = read(tmp_path / "digits" / "digits.csv")
     assert len(rows) == 4
     assert "IDVAE, L ≥ 1" in capsys.readouterr().out

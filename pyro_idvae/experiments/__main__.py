@@ -53,6 +53,9 @@ def _parser() -> Parser:
         default=2000,
         help="importance samples an image (%(default)s)",
     )
+    one.add_argument(
+        "--images", type=whole_number(2), help="held-out images to judge by (default: all)"
+    )
     _add_classical(
         names.add_parser(
             "mixture",
@@ -92,6 +95,7 @@ def _run(options: Any, out: Path) -> None:
             num_seeds=options.seeds,
             num_epochs=options.epochs,
             num_samples=options.samples,
+            num_images=options.images,
             resume=options.resume,
         )
         return

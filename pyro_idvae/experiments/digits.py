@@ -37,6 +37,7 @@ def run(
     num_seeds: int = 5,
     num_epochs: int = 300,
     num_samples: int = 2000,
+    num_images: int | None = None,
     resume: bool = False,
 ) -> list[Row]:
     """Tune, train and judge.
@@ -48,6 +49,7 @@ def run(
         num_seeds: runs a model.
         num_epochs: epochs a run; the best on validation images counts.
         num_samples: importance samples an image.
+        num_images: held-out images to judge by; all of them if None.
         resume: whether to go on with the rows that are there.
 
     Returns:
@@ -56,7 +58,12 @@ def run(
     Raises:
         EarlierRunError: for a folder with rows, without ``resume`` or of other options.
     """
-    options = {"seeds": num_seeds, "epochs": num_epochs, "samples": num_samples}
+    options = {
+        "seeds": num_seeds,
+        "epochs": num_epochs,
+        "samples": num_samples,
+        "images": num_images,
+    }
     begin(out, options, resume=resume)
     torch.set_num_threads(1)
     data = digits()
@@ -70,7 +77,7 @@ def run(
             row = judge(
                 name,
                 vae,
-                data.test,
+                data.test[:num_images],
                 seconds=trained["seconds"],
                 epochs=trained["epochs"],
                 num_samples=num_samples,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_idvae.errors import NonFiniteLossError
 from pyro_idvae.experiments.images import train
 from pyro_idvae.experiments.ledger import Ledger
 from pyro_idvae.infer import save
@@ -17,6 +19,8 @@ from pyro_idvae.models import VAE
 
 LEARNING_RATES = (1e-3, 2e-3, 4e-3)
 """To begin with; further ones by factors of two, until the best is not at an end."""
+LEAST_RATE, LARGEST_RATE = 1e-5, 0.1
+"""Beyond these no further ones are tried."""
 TUNING_SEED = 1000
 """Seed of the tuning runs: not one of those reported."""
 
@@ -42,11 +46,10 @@ class Trainings:
         losses = {rate: self._loss(name, make, rate) for rate in LEARNING_RATES}
         while True:
             best = min(losses, key=lambda rate: losses[rate])
-            if best == min(losses):
-                following = best / 2
-            elif best == max(losses):
-                following = best * 2
-            else:
+            if best not in (min(losses), max(losses)):
+                return best
+            following = best / 2 if best == min(losses) else best * 2
+            if not LEAST_RATE <= following <= LARGEST_RATE:
                 return best
             losses[following] = self._loss(name, make, following)
 
@@ -54,16 +57,18 @@ class Trainings:
         known = self.tuning.find(model=name, learning_rate=rate)
         if known:
             return float(known[0]["validation_loss"])
-        model = make(TUNING_SEED)
-        result = train(
-            model,
-            self.images,
-            learning_rate=rate,
-            num_epochs=self.num_epochs,
-            seed=TUNING_SEED,
-            progress=False,
-        )
-        loss = float(min(result.validation_losses))
+        try:
+            result = train(
+                make(TUNING_SEED),
+                self.images,
+                learning_rate=rate,
+                num_epochs=self.num_epochs,
+                seed=TUNING_SEED,
+                progress=False,
+            )
+            loss = float(min(result.validation_losses))
+        except NonFiniteLossError:  # a rate that is too large
+            loss = math.inf
         self.tuning.add([{"model": name, "learning_rate": rate, "validation_loss": loss}])
         return loss
 

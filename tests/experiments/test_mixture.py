@@ -84,6 +84,7 @@ def test_components_apart_are_found_by_all_methods(monkeypatch, tmp_path, capsys
     assert "one-sided at 95 %" in text
 
 
+@pytest.mark.slow
 def test_one_cluster_leaves_the_weight_near_its_prior(monkeypatch, tmp_path):
     monkeypatch.setattr(mixture, "STARTS", (1.0,))
     found = mixture.run(

@@ -34,6 +34,7 @@ def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_spare_latent_collapses_and_the_signal_does_not(monkeypatch, tmp_path, capsys):
     options = {
         "num_data": 40,
