@@ -1,8 +1,8 @@
 """How far apart the bounds of log p(x) are, and what importance weighting says for the same time.
 
 ``python benchmarks/evidence.py`` for scikit-learn's digits; with ``--images FILE``, an .npz file of
-grey images as ``train_images`` and ``test_images``, for binary pixels and 32 latents too. One thread.
-Models are trained for some minutes first. Times are of the processor, pilot included.
+grey images as ``train_images`` and ``test_images``, for binary pixels and 32 latents too. One
+thread, models trained for some minutes first. Times are of the processor, pilot included.
 """
 
 import argparse
@@ -53,7 +53,8 @@ def held_out(name, vae, x):
     print(
         f"{name}, {len(x)} held-out images: annealed {found.mean:.3f} ± "
         f"{found.mean_standard_error:.3f} in {found.cpu_seconds:.0f} s; {number} importance "
-        f"weights {weighted.mean:.3f} in {seconds:.0f} s; {found.mean - weighted.mean:.2f} nats more",
+        f"weights {weighted.mean:.3f} in {seconds:.0f} s; {found.mean - weighted.mean:.2f} nats "
+        "more",
         flush=True,
     )
 
