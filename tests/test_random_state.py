@@ -189,6 +189,9 @@ RANDOM = {
     "fit of a program": lambda: idvae.fit(
         program, guide, X[:, :1], num_epochs=2, seed=3, progress=False
     ),
+    "log_evidence": lambda: idvae.log_evidence(
+        small().model, small().guide, X, bounds="both", **SHALLOW
+    ),
     "evaluate": lambda: idvae.evaluate(
         small().model, small().guide, X, num_samples=5, evidence_options=SHALLOW
     ),
@@ -229,6 +232,7 @@ def test_programs_that_have_not_run_leave_no_parameters_behind():
         lambda: idvae.find_witness(program, X[:, :1], num_starts=2, num_steps=3),
         lambda: idvae.plot_likelihood_surface(program, X[:, :1], num_points=5),
         lambda: idvae.evaluate(program, guide, X[:, :1], num_samples=5, leave_out=["evidence"]),
+        lambda: idvae.log_evidence(program, guide, X[:, :1], **SHALLOW),
     ):
         pyro.clear_param_store()
         with leaving("store"):

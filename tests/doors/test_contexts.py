@@ -51,6 +51,9 @@ CALLS = {
     "autopsy": lambda v, x: (
         idvae.autopsy(v.model, v.guide, x, seed=0, **FEW).table["exact"].tolist()
     ),
+    "log_evidence": lambda v, x: idvae.log_evidence(
+        v.model, v.guide, x, num_chains=4, num_temperatures=2, seed=0
+    ).lower.tolist(),
     "evaluate": lambda v, x: list(
         idvae.evaluate(v.model, v.guide, x, seed=0, **SHALLOW).table[NUMBERS].iloc[0]
     ),

@@ -31,6 +31,7 @@ FUNCTIONS = {
     "certify": lambda m, g, x: idvae.certify(m, x),
     "autopsy": idvae.autopsy,
     "evaluate": idvae.evaluate,
+    "log_evidence": idvae.log_evidence,
     "find_witness": lambda m, g, x: idvae.find_witness(m, x),
     "calibrate kernel": lambda m, g, x: idvae.calibrate(m, x, kernel="nuts"),
     "calibrate guide": lambda m, g, x: idvae.calibrate(m, x, guide=g),
@@ -134,6 +135,7 @@ PAIRS = (
     "autopsy",
     "calibrate guide",
     "evaluate",
+    "log_evidence",
 )
 
 

@@ -42,6 +42,7 @@ SCORING = {
     "batches": lambda m: idvae.importance_log_likelihood(m, plain_guide, X, batch_size=2),
     "autopsy": lambda m: idvae.autopsy(m, plain_guide, X),
     "evaluate": lambda m: idvae.evaluate(m, plain_guide, X),
+    "log_evidence": lambda m: idvae.log_evidence(m, plain_guide, X),
     "calibrate": lambda m: idvae.calibrate(m, X, kernel="nuts"),
     "surface": lambda m: idvae.plot_likelihood_surface(m, X, num_points=3),
 }

@@ -377,6 +377,29 @@ REFUSED = [
         DataError,
         "reference is 3: pass a Tensor with one row a data point, or a tuple or a dict",
     ),
+    *(
+        (
+            lambda options=options: idvae.log_evidence(vae().model, vae().guide, X, **options),
+            ArgumentError,
+            message,
+        )
+        for options, message in (
+            ({"proposal": None}, "proposal=None: expected one of laplace, guide, prior"),
+            ({"bounds": ["both"]}, r"bounds=\['both'\]: expected one of lower, both"),
+            ({"num_chains": 2.5}, "num_chains=2.5: expected an integer of at least 4"),
+            ({"num_temperatures": 0}, "num_temperatures=0: expected an integer of at least 2"),
+            ({"conditional_ess": 0}, "conditional_ess=0: expected a finite number above 0"),
+            ({"num_leapfrog_steps": 0}, "num_leapfrog_steps=0: expected an integer"),
+            ({"num_posterior_draws": 0}, "num_posterior_draws=0: expected an integer"),
+            ({"num_elbo_samples": 1}, "num_elbo_samples=1: expected an integer of at least 2"),
+            ({"chunk_size": 0}, "chunk_size=0: expected an integer of at least 1"),
+            ({"latents": {"latent": X}}, "pass bounds='both' with them"),
+            (
+                {"latents": {"z": X}, "bounds": "both"},
+                r"latents lack the latent sites \['latent'\]",
+            ),
+        )
+    ),
     (
         lambda: idvae.evaluate(vae().model, vae().guide, X, num_samples=1),
         ArgumentError,
@@ -475,6 +498,7 @@ SEEDED = {
     "mcmc": lambda seed: idvae.mcmc(vae().model, X, seed=seed, **SHORT),
     "autopsy": lambda seed: idvae.autopsy(vae().model, vae().guide, X, seed=seed),
     "evaluate": lambda seed: idvae.evaluate(vae().model, vae().guide, X, seed=seed),
+    "log_evidence": lambda seed: idvae.log_evidence(vae().model, None, X, seed=seed),
     "calibrate": lambda seed: idvae.calibrate(vae().model, X, guide=vae().guide, seed=seed),
     "witness": lambda seed: idvae.find_witness(vae().model, X, seed=seed),
     "witness of a likelihood": lambda seed: idvae.find_witness(vae().likelihood, seed=seed),

@@ -44,6 +44,8 @@ def test_what_is_no_model_is_refused(function, name):
 @pytest.mark.parametrize("name", PROGRAMS)
 @pytest.mark.parametrize("function", PAIRS)
 def test_what_is_no_guide_is_refused(function, name):
+    if function == "log_evidence" and name == "none":
+        return  # evidence needs no guide
     vae = small()
     make, message = PROGRAMS[name]
     refused(lambda: FUNCTIONS[function](vae.model, make(vae), X), ArgumentError, message, vae)

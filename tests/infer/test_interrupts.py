@@ -230,6 +230,10 @@ CALLED = {
     "autopsy": lambda vae: idvae.autopsy(
         vae.model, vae.guide, X, num_samples=20, num_chains=2, num_steps=2, seed=0
     ),
+    # With one chunk of rows there is none that is done before.
+    "log_evidence": lambda vae: idvae.log_evidence(
+        vae.model, vae.guide, X, num_chains=4, num_temperatures=2, num_elbo_samples=5, seed=0
+    ),
     # An interrupt of the annealing is taken: it leaves the rows that are done.
     "evaluate": lambda vae: idvae.evaluate(
         vae.model, vae.guide, X, num_samples=20, leave_out=["evidence"], seed=0

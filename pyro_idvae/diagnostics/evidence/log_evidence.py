@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import pyro
 import torch
 from torch import Tensor
 
@@ -142,25 +143,27 @@ def log_evidence(
         torch.manual_seed(check_seed(seed))
     began = time.process_time()
     arguments = as_arguments(data)
-    bound = open_model(model, arguments)
-    if not bound.latents:
-        raise ArgumentError("the model has no latent site: its log p(x) is its own log density")
-    pair = None if guide is None else open_pair(model, guide, arguments)
-    if pair is not None:
-        check_spread(pair)
-    start = None if latents is None else check_latents(bound, latents)
-    annealer = Annealer(
-        bound,
-        source_of(bound, pair, proposal),
-        chains=num_chains,
-        num_temperatures=num_temperatures,
-        conditional_ess=conditional_ess,
-        num_steps=num_leapfrog_steps,
-        num_posterior_draws=num_posterior_draws,
-        both=bounds == "both",
-        latents=start,
-        chunk_size=chunk_size,
-        jit_compile=jit_compile,
-    )
-    elbo = None if pair is None else row_elbo(pair, num_elbo_samples)
-    return anneal(annealer, elbo, began=began, progress=progress)
+    store = pyro.get_param_store()
+    # Programs that have not run yet leave no parameters behind.
+    with store.scope(store.get_state()):
+        pair = None if guide is None else open_pair(model, guide, arguments)
+        bound = open_model(model, arguments)
+        if not bound.latents:
+            raise ArgumentError("the model has no latent site: its log p(x) is its log density")
+        if pair is not None:
+            check_spread(pair)
+        annealer = Annealer(
+            bound,
+            source_of(bound, pair, proposal),
+            chains=num_chains,
+            num_temperatures=num_temperatures,
+            conditional_ess=conditional_ess,
+            num_steps=num_leapfrog_steps,
+            num_posterior_draws=num_posterior_draws,
+            both=bounds == "both",
+            latents=None if latents is None else check_latents(bound, latents),
+            chunk_size=chunk_size,
+            jit_compile=jit_compile,
+        )
+        elbo = None if pair is None else row_elbo(pair, num_elbo_samples)
+        return anneal(annealer, elbo, began=began, progress=progress)
