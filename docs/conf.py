@@ -34,7 +34,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(abc|torch|pyro|nn|numpy|matplotlib|pandas|xarray|arviz)\b.*"),
     (r"py:.*", r"(object|tuple|float|int|str|bool|ValueError|RuntimeError|NamedTuple)"),
     # Annotations of dataclasses' fields, which the signature of the class shows.
-    (r"py:class", r"(Tensor|FitState|collections\.abc\.Callable)"),
+    (r"py:class", r"(Tensor|FitState|collections\.abc\.(Callable|Mapping))"),
     # Bases that several public families share and that are not public themselves.
     (r"py:class", r"pyro_idvae\.distributions\.\w+\.(Count|LocationScale|Simplex)Family"),
     (r"py:class", r"pyro_idvae\._abstract\.AbstractOrFinal"),

@@ -83,7 +83,10 @@ class Evidence:
 
     @property
     def posterior_kl(self) -> Array:
-        """KL(p(z|x) ‖ p(z)) of all latents together: the mean of log p(x|z) less log p(x)."""
+        """The KL of the exact posterior to the prior, of all latents together.
+
+        It is the mean of log p(x|z) over the posterior less log p(x).
+        """
         found: Array = self.log_likelihood - self.lower
         return found
 
@@ -94,7 +97,7 @@ class Evidence:
 
     @property
     def inference_gap(self) -> Array | None:
-        """What the guide loses: log p(x) less the ELBO, KL(q(z|x) ‖ p(z|x)); None without one."""
+        """What the guide loses, log p(x) less the ELBO; None without a guide's ELBO."""
         return None if self.elbo is None else self.lower - self.elbo
 
     def interval(self, confidence: float = 0.95) -> tuple[Array, Array]:
