@@ -20,7 +20,7 @@ from pyro_idvae.infer import FitResult, from_guide, mcmc
 from pyro_idvae.models import VAE
 from pyro_idvae.plots import plot_latent_walk, plot_losses, plot_prior_posterior
 
-LEARNING_RATES = {"VAE": 2e-3, "IDVAE": 4e-3}
+LEARNING_RATES = {"VAE": 1e-3, "IDVAE": 4e-3}
 """Each model's best of a common grid on validation images; see the digits experiment."""
 
 LEAST_DRAWS = 4

@@ -230,7 +230,8 @@ def test_latents_that_rows_share_take_one_run_each(capsys):
     found = idvae.calibrate(
         hierarchical, x, guide=lambda x: exact(x, spread=False), progress=False, **options
     )
-    assert rejected(found) == {"m × z, mean of rows"}
+    # Uncorrelated where the posterior is not: in every row, and so in the mean of them.
+    assert {"m × z, mean of rows"} <= rejected(found) <= {"m × z, mean of rows", "m × z, row 0"}
     assert capsys.readouterr().err == ""
 
 
