@@ -57,6 +57,7 @@ bench: $(VENV)/.stamp-bench
 	$(BIN)/python benchmarks/vae_step.py
 	$(BIN)/python benchmarks/exact_posterior.py
 	$(BIN)/python benchmarks/collapse_power.py
+	$(BIN)/python benchmarks/evidence.py
 
 venv: $(VENV)/.stamp
 
