@@ -15,6 +15,7 @@ from pyro_idvae.distributions import (
 )
 from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.infer.laplace import LogJoint
+from pyro_idvae.infer.laplace.log_joint import inverse
 from pyro_idvae.models import ProbabilisticPCA, VAEModel, mlp
 from pyro_idvae.transforms import Injection, brenier_injection, injective_linear
 
@@ -284,3 +285,12 @@ def test_what_the_likelihood_is_given_must_not_be_made_of_the_latent(what):
     assert AutoInjectiveLaplace(model).start((x, False)).loc.shape == (3, 2)
     with pytest.raises(NoCertificateError, match=f"argument '{what}' depends on z: the closed"):
         AutoInjectiveLaplace(model).start((x, True))
+
+
+def test_a_matrix_without_an_inverse_leaves_the_others_theirs():
+    good = torch.tensor([[2.0, 0.5], [0.5, 1.0]])
+    bad = torch.tensor([[[0.0, 0.0], [0.0, 0.0]], [[-1.0, 0.0], [0.0, 1.0]]])
+    infinite = torch.full((1, 2, 2), torch.inf)
+    found = inverse(torch.cat([good.unsqueeze(0), bad, infinite]))
+    torch.testing.assert_close(found[0], torch.linalg.inv(good))
+    assert bool(found[1:].isnan().all())

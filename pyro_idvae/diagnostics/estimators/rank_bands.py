@@ -117,7 +117,7 @@ def exit_probability(band: Band, number: int, cells: Array) -> float:
         ... )
         >>> band = pointwise_band(500, 99, 0.05)  # each of 99 points at 5 %
         >>> round(exit_probability(band, 500, uniform_cells(99)), 2)
-        0.53
+        0.47
 
     Reference:
         Säilynoja, Bürkner & Vehtari, *Graphical test for discrete uniformity and its applications

@@ -184,5 +184,8 @@ class LogJoint:
 def inverse(precision: Tensor) -> Tensor:
     """Return the inverses of positive definite matrices; NaN where they are not."""
     factor, failed = torch.linalg.cholesky_ex(precision)
-    found = torch.cholesky_inverse(torch.nan_to_num(factor))
-    return torch.where((failed > 0)[:, None, None], torch.full_like(found, torch.nan), found)
+    broken = ((failed > 0) | ~factor.isfinite().all(-1).all(-1))[:, None, None]
+    eye = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    # One factor that is singular would raise for all.
+    found = torch.cholesky_inverse(torch.where(broken, eye, factor))
+    return torch.where(broken, torch.full_like(found, torch.nan), found)
