@@ -385,7 +385,7 @@ REFUSED = [
         )
         for options, message in (
             ({"proposal": None}, "proposal=None: expected one of laplace, guide, prior"),
-            ({"bounds": ["both"]}, r"bounds=\['both'\]: expected one of lower, both"),
+            ({"bounds": ["both"]}, "bounds=['both']: expected one of lower, both"),
             ({"num_chains": 2.5}, "num_chains=2.5: expected an integer of at least 4"),
             ({"num_temperatures": 0}, "num_temperatures=0: expected an integer of at least 2"),
             ({"conditional_ess": 0}, "conditional_ess=0: expected a finite number above 0"),
@@ -396,7 +396,7 @@ REFUSED = [
             ({"latents": {"latent": X}}, "pass bounds='both' with them"),
             (
                 {"latents": {"z": X}, "bounds": "both"},
-                r"latents lack the latent sites \['latent'\]",
+                "latents lack the latent sites ['latent']",
             ),
         )
     ),
