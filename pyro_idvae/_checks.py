@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter, isclass, signature
 from numbers import Integral, Real
 from pathlib import Path
@@ -92,6 +92,23 @@ def check_list(name: str, value: object, wanted: str) -> list[Any]:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
         raise ArgumentError(f"{name}={value!r:.60}: expected {wanted}")
     return list(value)
+
+
+def check_further(name: str, value: object, known: Iterable[str], example: str) -> dict[str, Any]:
+    """Return a dict of further arguments for another function.
+
+    Args:
+        name: of the argument.
+        value: what was given for it.
+        known: the names that the other function takes here.
+        example: such a dict, in words.
+    """
+    if not isinstance(value, Mapping):
+        raise ArgumentError(f"{name} is a {type(value).__name__}: expected a dict, {example}")
+    unknown = sorted(set(value) - set(known), key=str)
+    if unknown:
+        raise ArgumentError(f"{name} has {unknown}: expected some of {sorted(known)}")
+    return dict(value)
 
 
 def check_interval(name: str, value: object) -> tuple[float, float]:

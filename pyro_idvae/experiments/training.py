@@ -14,7 +14,7 @@ from torch import Tensor
 from pyro_idvae.errors import NonFiniteLossError
 from pyro_idvae.experiments.images import train
 from pyro_idvae.experiments.ledger import Ledger
-from pyro_idvae.infer import save
+from pyro_idvae.infer import FitResult, save
 from pyro_idvae.models import VAE
 
 LEARNING_RATES = (1e-3, 2e-3, 4e-3)
@@ -58,19 +58,22 @@ class Trainings:
         if known:
             return float(known[0]["validation_loss"])
         try:
-            result = train(
-                make(TUNING_SEED),
-                self.images,
-                learning_rate=rate,
-                num_epochs=self.num_epochs,
-                seed=TUNING_SEED,
-                progress=False,
-            )
+            result = self._fit(make(TUNING_SEED), rate, TUNING_SEED)
             loss = float(min(result.validation_losses))
         except NonFiniteLossError:  # a rate that is too large
             loss = math.inf
         self.tuning.add([{"model": name, "learning_rate": rate, "validation_loss": loss}])
         return loss
+
+    def _fit(self, vae: VAE, rate: float, seed: int) -> FitResult:
+        return train(
+            vae,
+            self.images,
+            learning_rate=rate,
+            num_epochs=self.num_epochs,
+            seed=seed,
+            progress=False,
+        )
 
     def weights_of(self, name: str, seed: int) -> Path:
         """Return the file of a model's weights."""
@@ -83,14 +86,7 @@ class Trainings:
         if known:
             return known[0]
         rate, vae = self.best_rate(name, make), make(seed)
-        result = train(
-            vae,
-            self.images,
-            learning_rate=rate,
-            num_epochs=self.num_epochs,
-            seed=seed,
-            progress=False,
-        )
+        result = self._fit(vae, rate, seed)
         path = self.weights_of(name, seed)
         path.parent.mkdir(exist_ok=True)
         save(path, vae.model, vae.guide)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyro
 
-from pyro_idvae._checks import check_count, check_real, check_seed
+from pyro_idvae._checks import check_count, check_further, check_real, check_seed
 from pyro_idvae.diagnostics.autopsy.examine import (
     Exact,
     exact_posterior,
@@ -191,12 +190,13 @@ def autopsy(
     check_real("confidence", confidence, above=0.5, below=1.0)
     if seed is not None:
         check_seed(seed)
+    known = {field.name for field in fields(Sampling)}
     options = {
         "num_samples": num_samples,
         "num_chains": num_chains,
         "seed": seed,
         "progress": progress,
-        **_sampling_options(mcmc_options or {}),
+        **check_further("mcmc_options", mcmc_options or {}, known, "{'kernel': 'nuts'}"),
     }
     limits: dict[str, Any] = {"epsilon": epsilon, "confidence": confidence}
     total = check_count("num_samples", num_samples) * check_count("num_chains", num_chains)
@@ -274,15 +274,3 @@ def _is_injective(alone: BoundModel) -> bool:
         return isinstance(alone.likelihood_call().likelihood, InjectiveLikelihood)
     except NoCertificateError:
         return False
-
-
-def _sampling_options(options: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(options, Mapping):
-        raise ArgumentError(
-            f"mcmc_options is a {type(options).__name__}: expected a dict, {{'kernel': 'nuts'}}"
-        )
-    known = {field.name for field in fields(Sampling)}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ArgumentError(f"mcmc_options has {unknown}: expected some of {sorted(known)}")
-    return options

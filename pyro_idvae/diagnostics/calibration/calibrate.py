@@ -11,7 +11,7 @@ import numpy as np
 import pyro
 import torch
 
-from pyro_idvae._checks import check_count, check_real, check_seed
+from pyro_idvae._checks import check_count, check_further, check_real, check_seed
 from pyro_idvae.diagnostics.calibration.posteriors import (
     GuidePosterior,
     KernelPosterior,
@@ -200,14 +200,8 @@ def _run(made: Plan, posterior: Posterior, number: int, progress: bool) -> Outco
 
 
 def _sampling(kernel: str, options: Mapping[str, Any], wanted: int, progress: bool) -> Sampling:
-    if not isinstance(options, Mapping):
-        raise ArgumentError(
-            f"mcmc_options is a {type(options).__name__}: expected a dict, {{'warmup_steps': 500}}"
-        )
     known = {field.name for field in fields(Sampling)} - {"kernel", "seed", "progress", "start"}
-    unknown = sorted(set(options) - known)
-    if unknown:
-        raise ArgumentError(f"mcmc_options has {unknown}: expected some of {sorted(known)}")
+    check_further("mcmc_options", options, known, "{'warmup_steps': 500}")
     chains = options.get("num_chains", 1)
     length = -(-LENGTH * wanted // check_count("num_chains", chains))
     defaults = {"num_samples": length, "num_chains": 1, "progress": progress}

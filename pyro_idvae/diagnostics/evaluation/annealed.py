@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from typing import Any
 
+from pyro_idvae._checks import check_further
 from pyro_idvae.diagnostics.evidence import Evidence, log_evidence
 from pyro_idvae.errors import ArgumentError, DataError, NoCertificateError
 from pyro_idvae.programs.bound_model import BoundModel
@@ -21,16 +21,9 @@ def check_evidence_options(options: Any) -> dict[str, Any]:
     """Return further arguments of :func:`log_evidence`, their names checked."""
     if options is None:
         return {}
-    if not isinstance(options, Mapping):
-        raise ArgumentError(
-            f"evidence_options is a {type(options).__name__}: expected a dict, {{'num_chains': 32}}"
-        )
     parameters = inspect.signature(log_evidence).parameters.values()
     known = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - set(OWN)
-    unknown = sorted(set(options) - known, key=str)
-    if unknown:
-        raise ArgumentError(f"evidence_options has {unknown}: expected some of {sorted(known)}")
-    return dict(options)
+    return check_further("evidence_options", options, known, "{'num_chains': 32}")
 
 
 def annealed(bound: BoundModel, data: Any, options: dict[str, Any], *, progress: bool) -> Evidence:
