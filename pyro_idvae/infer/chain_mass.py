@@ -13,6 +13,10 @@ from torch import Tensor
 from pyro_idvae._chains import LEAST_PER_CHAIN, RHAT_LIMIT, split_rhat
 from pyro_idvae.arviz_io import pareto_k
 from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.infer.chain_density import KERNELS, ChainDensity
+from pyro_idvae.infer.rowwise.annealing.annealer import Annealer
+from pyro_idvae.infer.rowwise.annealing.modes import Modes
+from pyro_idvae.infer.rowwise.annealing.sources import NormalSource
 from pyro_idvae.programs.arguments import repeat_rows, take_rows, tensors_of
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.factorisation import check_factorises
@@ -21,13 +25,14 @@ from pyro_idvae.programs.run import silent
 
 NUM_PARTICLES = (200, 2000)
 """Particles for each chain of a row; the more for rows that the less are not enough for."""
-WIDE = 1.7
-"""Of the wider kernels, in standard deviations of a chain's draws."""
-KERNELS, DEGREES = 100, 5.0
-"""Draws of a chain that a proposal is centred on, and its degrees of freedom: tails heavier than a
-mode's."""
-LARGEST_K, LEAST_SIZE = 0.7, 100.0
-"""Weights with a heavier tail, or worth fewer particles, tell no masses."""
+NUM_ANNEALED, CONDITIONAL_ESS, NUM_STEPS = 256, 0.98, 4
+"""Annealed particles of a row that no number of the others is enough for, the conditional effective
+sample size from one of their temperatures to the next, and leapfrog steps at each."""
+MOST_ANNEALED = 100
+"""Rows: they take as long as some hundred iterations of a chain."""
+LARGEST_K, LEAST_SIZE, LEAST_ANNEALED = 0.7, 100.0, 25.0
+"""Weights with a heavier tail, or worth fewer particles, tell no masses; annealed ones may be
+fewer."""
 NUMBERS_AT_ONCE = 2**23
 """How many pairs of particles and kernels are held at once."""
 PRODUCTS_AT_ONCE = 2**17
@@ -60,8 +65,9 @@ def chain_mass(bound: BoundModel, values: Values) -> ChainMass | None:
         \frac{t_c(u)}{\sum_d t_d(u)}\Bigr]
 
     is the mass of a mode, shared among the chains that sit in it. Rows with agreeing chains get
-    equal shares. A row whose weights have a tail index above .7, or are worth fewer than 100
-    particles, gets NaN.
+    equal shares. Where the weights have a tail index above .7, or are worth fewer than 100
+    particles, others are annealed from a Normal for each chain to the joint density, and have the
+    weights of their paths; a row of which these tell nothing either gets NaN.
 
     Args:
         bound: the model on its data.
@@ -93,8 +99,13 @@ def chain_mass(bound: BoundModel, values: Values) -> ChainMass | None:
             step = max(1, NUMBERS_AT_ONCE // (chains * max(NUM_PARTICLES) * KERNELS))
             for part in rows.split(step):
                 found.append(_settled(bound, u[:, :, part], part))
-        mass[:, rows] = torch.cat([one for one, _ in found], 1).to(mass)
-        size[rows] = torch.cat([other for _, other in found]).to(size)
+            shares = torch.cat([one for one, _ in found], 1)
+            sizes = torch.cat([other for _, other in found])
+            left = torch.nonzero(sizes == 0).squeeze(-1)[:MOST_ANNEALED]
+            if len(left):
+                some = rows[left]
+                shares[:, left], sizes[left] = _annealed(bound, u[:, :, some], some)
+        mass[:, rows], size[rows] = shares.to(mass), sizes.to(size)
     return ChainMass(mass, size)
 
 
@@ -114,73 +125,63 @@ def disagreeing_rows(bound: BoundModel, values: Values) -> np.ndarray | None:
 def _settled(bound: BoundModel, u: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return shares and sizes, with more particles where few do not tell."""
     few, many = NUM_PARTICLES
-    shares, size = _masses(bound, u, rows, few)
+    shares, size = _weighed(bound, u, rows, few)
     again = torch.nonzero(~(size >= LEAST_SIZE)).squeeze(-1)
     if len(again):
-        shares[:, again], size[again] = _masses(bound, u[:, :, again], rows[again], many)
-    unknown = ~(size >= LEAST_SIZE)
-    shares[:, unknown], size[unknown] = math.nan, 0.0
-    return shares, size
+        shares[:, again], size[again] = _weighed(bound, u[:, :, again], rows[again], many)
+    return _known(shares, size, LEAST_SIZE)
 
 
-def _masses(bound: BoundModel, u: Tensor, rows: Tensor, number: int) -> tuple[Tensor, Tensor]:
+def _known(shares: Tensor, size: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Return shares and sizes, NaN and 0 where they are worth fewer particles."""
+    unknown = ~(size >= least)
+    return shares.masked_fill(unknown, math.nan), size.masked_fill(unknown, 0.0)
+
+
+def _weighed(bound: BoundModel, u: Tensor, rows: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """Return shares (chain, rows) and sizes (rows,) from draws (chain, draw, rows, dim)."""
-    chains, draws, _, dim = u.shape
-    u = u.double()
-    loc = u.mean(1)
-    centred = u - loc.unsqueeze(1)
-    covariance = torch.einsum("csni,csnj->cnij", centred, centred) / draws
-    diagonal = covariance.diagonal(dim1=-2, dim2=-1)
-    # A chain that hardly moved still gets a proposal of some width.
-    floor = diagonal.amax(0, keepdim=True) * 1e-4 + torch.finfo(torch.float32).eps
-    # Few draws know little of correlations.
-    keep = draws / (draws + 2.0 * dim)
-    covariance = keep * covariance + torch.diag_embed((1 - keep) * diagonal + floor)
-    factor, _ = torch.linalg.cholesky_ex(covariance)
-    # Kernels around draws follow a curved mode; with Scott's width they are as wide as it needs.
-    centres = u[:, torch.linspace(0, draws - 1, min(KERNELS, draws)).long()]
-    # Half of them are wider than all draws together: for what a chain has not reached.
-    widths = (centres.shape[1] ** (-1.0 / (dim + 4)), WIDE)
-    particles = torch.cat(
-        [_kernel_draws(centres, h * factor, number // 2).flatten(0, 1) for h in widths]
+    density = ChainDensity.of(u)
+    particles = density.sample(number)
+    log_t = density.log_prob(particles)
+    log_weights = _log_joint(bound, particles, rows) - log_t.logsumexp(0) + math.log(len(log_t))
+    return _shares(log_weights, log_t)
+
+
+def _annealed(bound: BoundModel, u: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the same from particles that are annealed from Normals, one for each chain."""
+    density = ChainDensity.of(u)
+    loc, covariance = density.loc.transpose(0, 1).to(u), density.covariance.transpose(0, 1).to(u)
+    alike = u.new_full(loc.shape[:2], -math.log(len(u)))
+    annealer = Annealer(
+        BoundModel(bound.model, None, take_rows(bound.arguments, rows)),
+        NormalSource(Modes(alike, loc, covariance), words="Normals of chains", known=True),
+        chains=NUM_ANNEALED,
+        num_temperatures=None,
+        conditional_ess=CONDITIONAL_ESS,
+        num_steps=NUM_STEPS,
+        num_posterior_draws=1,
+        both=False,
     )
-    each = [
-        torch.stack([_log_kernels(particles, middle, h * root) for h in widths]).logsumexp(0)
-        for middle, root in zip(centres, factor, strict=True)
-    ]
-    log_t = torch.stack(each) - math.log(len(widths))
-    log_weights = _log_joint(bound, particles, rows) - log_t.logsumexp(0) + math.log(chains)
+    done = list(annealer.run())
+    ends = torch.cat([found.ends for found in done if found.ends is not None], 1).double()
+    log_weights = torch.cat([found.log_weights for found in done], 1)
+    return _known(*_shares(log_weights, density.log_prob(ends)), LEAST_ANNEALED)
+
+
+def _shares(log_weights: Tensor, log_t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return shares (chain, rows) and sizes (rows,) from weighted particles.
+
+    Args:
+        log_weights: of shape ``(particles, rows)``.
+        log_t: each chain's density of them, of shape ``(chain, particles, rows)``.
+    """
     log_weights = torch.where(log_weights.isfinite(), log_weights, -math.inf)
     weights = (log_weights - log_weights.amax(0)).exp()
     shares = (weights * (log_t - log_t.logsumexp(0)).exp()).sum(1) / weights.sum(0)
     size = weights.sum(0).square() / weights.square().sum(0)
-    k = torch.as_tensor(pareto_k(log_weights.mT.cpu().numpy()), device=u.device)
+    k = torch.as_tensor(pareto_k(log_weights.mT.cpu().numpy()), device=log_weights.device)
     unknown = ~((k <= LARGEST_K) & shares.isfinite().all(0))
     return shares, torch.where(unknown, torch.zeros_like(size), size)
-
-
-def _kernel_draws(centres: Tensor, factor: Tensor, number: int) -> Tensor:
-    """Return as many draws from the kernels of each chain: ``(chain, number, rows, dim)``."""
-    shape = (centres.shape[0], number, *centres.shape[2:])
-    index = torch.randint(centres.shape[1], shape[:-1], device=centres.device)
-    chosen = centres.gather(1, index.unsqueeze(-1).expand(shape))
-    noise = torch.randn(shape, dtype=centres.dtype, device=centres.device)
-    gamma = torch.distributions.Chi2(torch.full((), DEGREES).to(centres))
-    stretch = (DEGREES / gamma.sample(shape[:-1])).sqrt()
-    step = (factor.unsqueeze(1) @ noise.unsqueeze(-1)).squeeze(-1)
-    return chosen + stretch.unsqueeze(-1) * step
-
-
-def _log_kernels(u: Tensor, centres: Tensor, factor: Tensor) -> Tensor:
-    """Return the log density of one chain's kernels, up to a constant: ``(particles, rows)``."""
-    dim = u.shape[-1]
-    inverse = torch.linalg.inv(factor)
-    white, middle = ((inverse @ points.unsqueeze(-1)).squeeze(-1) for points in (u, centres))
-    distance = torch.cdist(white.transpose(0, 1), middle.transpose(0, 1)).square()
-    log_t = -0.5 * (DEGREES + dim) * torch.log1p(distance / DEGREES)
-    volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    found: Tensor = log_t.logsumexp(-1).mT - math.log(len(centres)) - volume
-    return found
 
 
 def _log_joint(bound: BoundModel, u: Tensor, rows: Tensor) -> Tensor:

@@ -125,3 +125,34 @@ def test_injective_models_agree():
     x = vae.likelihood.condition(torch.randn(30, 2)).sample()
     draws = mcmc(vae.model, x, kernel="vectorized", seed=0, num_samples=200, progress=False)
     assert (groups_of(draws)["sample_stats"]["chain_mass"].values == 0.25).all()
+
+
+def test_where_kernels_tell_nothing_annealed_particles_do():
+    """In sixteen dimensions no density made of draws is near enough to weigh with."""
+    size, rows = 16, 6
+    loc = torch.zeros(size)
+    loc[0] = 0.4
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
+            rest = torch.tanh(z[..., 1:]) + 0.3 * z[..., 1:].roll(1, -1)
+            mean = torch.cat([z[..., :1].square(), rest], -1)
+            pyro.sample("x", dist.Normal(mean, 0.3).to_event(1), obs=x)
+
+    torch.manual_seed(0)
+    x = torch.cat([torch.full((rows, 1), 2.0), 0.5 * torch.randn(rows, size - 1)], 1)
+    draws = mcmc(model, x, kernel="vectorized", num_samples=200, seed=0, progress=False)
+    stats = groups_of(draws)["sample_stats"]
+    mass, worth = stats["chain_mass"].values, stats["chain_mass_size"].values
+    right = groups_of(draws)["posterior"]["z"].values[..., 0].mean(1) > 0
+    split = (right.sum(0) % 4 > 0) & np.isfinite(mass).all(0)
+    assert split.sum() >= 3
+    log_p = dist.Normal(0.4, 1.0).log_prob(GRID)
+    log_p = log_p + dist.Normal(GRID.square(), 0.3).log_prob(torch.tensor(2.0))
+    wanted = float(log_p.softmax(0)[GRID > 0].sum())
+    assert wanted > 0.7
+    found = (mass * right).sum(0)[split]
+    error = np.sqrt(wanted * (1 - wanted) / worth[split])
+    assert (abs(found - wanted) < 4 * error).all()
+    assert (worth[split] < 256).all()

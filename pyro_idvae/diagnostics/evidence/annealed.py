@@ -47,7 +47,8 @@ def _annealed(annealer: Annealer, progress: bool) -> list[Annealed]:
         try:
             with as_found(annealer.bound.model):
                 for found in annealer.run():
-                    done.append(found)
+                    # The latents of all rows' particles are not wanted here.
+                    done.append(found._replace(ends=None))
                     bar.update(found.log_weights.shape[1])
         except KeyboardInterrupt:
             if not done:

@@ -36,14 +36,18 @@ class Annealed(NamedTuple):
     """log w of particles that went backwards, likewise: E 1/w = 1/p(x)."""
     log_likelihood: Tensor
     """Mean of log p(x|z) over each particle's draws at the posterior, of ``(chains, data)``."""
+    ends: Tensor | None
+    """Unconstrained latents of the particles that went forwards, of ``(chains, data, K)``."""
     number: int
     """Temperatures."""
 
     def first(self, kept: int) -> Annealed:
         """Return what is said of the first data points."""
-        backward = None if self.backward is None else self.backward[:, :kept]
-        return Annealed(
-            self.log_weights[:, :kept], backward, self.log_likelihood[:, :kept], self.number
+        return self._replace(
+            log_weights=self.log_weights[:, :kept],
+            backward=None if self.backward is None else self.backward[:, :kept],
+            log_likelihood=self.log_likelihood[:, :kept],
+            ends=None if self.ends is None else self.ends[:, :kept],
         )
 
 
@@ -146,7 +150,7 @@ class Annealer:
             state = moved
             likelihood += self._log_likelihood(density, state.u) / self.num_posterior_draws
         log_weights = log_weights.reshape(chains, -1)
-        backward = None
+        ends, backward = state.u.unflatten(0, (chains, -1)), None
         if self.both:
             u = self._resampled(state.u, log_weights) if exact is None else exact.repeat(chains, 1)
             state = State(u, *target(u))
@@ -156,7 +160,7 @@ class Annealer:
             for moved in stay(schedule, state, settling):
                 state = moved
             backward = backwards(schedule, state).reshape(chains, -1)
-        return Annealed(log_weights, backward, likelihood.reshape(chains, -1), number)
+        return Annealed(log_weights, backward, likelihood.reshape(chains, -1), ends, number)
 
     @torch.no_grad()
     def _log_likelihood(self, density: RowDensity, u: Tensor) -> Tensor:

@@ -57,31 +57,33 @@ class NormalProposal:
     """
 
     def __init__(self, modes: Modes, chains: int) -> None:
-        size = modes.loc.shape[-1]
+        self.chains, size = chains, modes.loc.shape[-1]
         metric = Metric.of(modes.covariance.flatten(0, 1), 1)
         shape = modes.covariance.shape
         # The inverse of the factor: the metric has its transpose.
-        inverse = metric.inverse_factor.mT
-        self.factor = metric.factor.reshape(shape).repeat(chains, 1, 1, 1)
-        self.inverse = inverse.reshape(shape).repeat(chains, 1, 1, 1)
+        self.factor = metric.factor.reshape(shape)
+        self.inverse = metric.inverse_factor.mT.reshape(shape)
         volume = self.inverse.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         constant = 0.5 * size * math.log(2 * math.pi)
-        self.log_share = modes.log_share.repeat(chains, 1)
-        self.log_height = self.log_share + volume - constant
-        self.loc = modes.loc.repeat(chains, 1, 1)
+        self.share = modes.log_share.exp()
+        self.log_height, self.loc = modes.log_share + volume - constant, modes.loc
 
     def sample(self) -> Tensor:
         """Return one draw of each row."""
-        chosen = torch.multinomial(self.log_share.exp(), 1).squeeze(-1)
-        rows = torch.arange(len(chosen), device=chosen.device)
+        chosen = torch.multinomial(self.share, self.chains, replacement=True)
+        rows = torch.arange(len(chosen), device=chosen.device).unsqueeze(-1)
         loc = self.loc[rows, chosen]
-        return loc + product(self.factor[rows, chosen], torch.randn_like(loc))
+        draws = loc + product(self.factor[rows, chosen], torch.randn_like(loc))
+        return draws.transpose(0, 1).flatten(0, 1)
 
     def log_prob(self, point: Point) -> Tensor:
         """Return log q(u) of each row."""
-        gap = point.u.unsqueeze(1) - self.loc
-        white = (self.inverse @ gap.unsqueeze(-1)).squeeze(-1)
-        return (self.log_height - 0.5 * white.square().sum(-1)).logsumexp(-1)
+        # Each data point's matrices are multiplied with all its rows at once.
+        u = point.u.unflatten(0, (self.chains, -1)).permute(1, 2, 0)
+        white = self.inverse @ (u.unsqueeze(1) - self.loc.unsqueeze(-1))
+        log_q = self.log_height.unsqueeze(-1) - 0.5 * white.square().sum(-2)
+        found: Tensor = log_q.logsumexp(1).mT.reshape(-1)
+        return found
 
     def tensors(self) -> list[Tensor]:
         """Return the mixtures' parameters."""

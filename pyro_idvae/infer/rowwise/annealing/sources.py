@@ -56,23 +56,22 @@ class Source(Protocol):
         """Return the proposal of data points ``index``, each ``chains`` times."""
 
 
-class MomentSource:
-    """A Normal for each row, of the moments of a guide's draws.
+class NormalSource:
+    """Mixtures of Normals that are known beforehand.
 
     Args:
-        loc: means of all rows, of shape ``(N, K)``.
-        covariance: of shape ``(N, K, K)``.
+        modes: of all rows.
+        words: what they are.
+        known: whether the posterior has their covariances, too.
     """
 
-    words = "Normals of the guide's means and covariances"
-
-    def __init__(self, loc: Tensor, covariance: Tensor) -> None:
-        self.loc, self.covariance = loc, covariance
+    def __init__(self, modes: Modes, *, words: str, known: bool) -> None:
+        self.modes, self.words, self.known = modes, words, known
 
     def on(self, density: RowDensity, index: Tensor, chains: int) -> Begin:
         """Return the proposal of some data points."""
-        index = index.to(self.loc.device)
-        return _normal(single(self.loc[index], self.covariance[index]), chains, known=False)
+        index = index.to(self.modes.loc.device)
+        return _normal(Modes(*(part[index] for part in self.modes)), chains, known=self.known)
 
 
 class ClosedSource:
@@ -196,7 +195,7 @@ def _has_row_density(bound: BoundModel, pair: BoundModel) -> bool:
     return True
 
 
-def _moments(bound: BoundModel, pair: BoundModel) -> MomentSource:
+def _moments(bound: BoundModel, pair: BoundModel) -> NormalSource:
     """Return Normals of the moments of the guide's draws."""
     drawn, _ = guide_draws(pair, NUM_DRAWS)
     u = RowDensity(bound).flatten({name: drawn[name] for name in bound.latents}, 1)
@@ -206,7 +205,11 @@ def _moments(bound: BoundModel, pair: BoundModel) -> MomentSource:
             "the guide draws the same latents again and again: it has no density to begin with; "
             "pass proposal='laplace' or 'prior'"
         )
-    return MomentSource(u.mean(0), covariance)
+    return NormalSource(
+        single(u.mean(0), covariance),
+        words="Normals of the guide's means and covariances",
+        known=False,
+    )
 
 
 def _covariance(proposal: Proposal, chains: int) -> Tensor:
