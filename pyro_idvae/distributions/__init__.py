@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Injective likelihoods as Pyro modules, and the families they are made of."""
 
+from pyro_idvae.distributions.base_rates import in_noise_units
 from pyro_idvae.distributions.binary import (
     BernoulliFamily,
     BinomialFamily,
@@ -22,8 +23,9 @@ from pyro_idvae.distributions.counts import (
     ZeroInflatedFamily,
 )
 from pyro_idvae.distributions.family import Family
+from pyro_idvae.distributions.injective import InjectiveLikelihood
 from pyro_idvae.distributions.library_multinomial import LibraryMultinomial
-from pyro_idvae.distributions.likelihood import InjectiveLikelihood, Likelihood
+from pyro_idvae.distributions.likelihood import Likelihood
 from pyro_idvae.distributions.location_scale import (
     InjectiveLaplace,
     InjectiveNormal,
@@ -40,6 +42,7 @@ from pyro_idvae.distributions.rate import (
     rate_window,
 )
 from pyro_idvae.distributions.table import make_family, make_injective
+from pyro_idvae.distributions.wanted_rate import wanted_rate
 
 __all__ = [
     "BernoulliFamily",
@@ -71,9 +74,11 @@ __all__ = [
     "PoissonFamily",
     "StudentTFamily",
     "ZeroInflatedFamily",
+    "in_noise_units",
     "information_window",
     "lipschitz_bounds_for",
     "make_family",
     "make_injective",
     "rate_window",
+    "wanted_rate",
 ]

@@ -13,19 +13,53 @@ from torch.distributions import constraints
 
 from pyro_idvae._checks import check_count
 from pyro_idvae.distributions.family import Family
+from pyro_idvae.distributions.injective import InjectiveLikelihood
 from pyro_idvae.distributions.library_multinomial import LibraryMultinomial
-from pyro_idvae.distributions.likelihood import InjectiveLikelihood
-from pyro_idvae.errors import ArgumentError
-from pyro_idvae.transforms import Helmert, Injection
-
-HELMERT = Helmert()
+from pyro_idvae.distributions.logit_basis import HELMERT, HelmertBasis, LogitBasis, RateBasis
+from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.transforms import Injection
 
 
 class SimplexFamily(Family):
-    """Probabilities of V categories as V − 1 zero-sum logits, Helmert(η)."""
+    """Probabilities of V categories by V − 1 free numbers.
+
+    Args:
+        basis: from these numbers to logits; by default zero-sum logits, Helmert(η).
+    """
 
     support = constraints.nonnegative_integer
     factorised = False
+    of_log_rates = True
+
+    def __init__(self, basis: RateBasis | None = None) -> None:
+        super().__init__()
+        self.basis: LogitBasis = HelmertBasis() if basis is None else basis
+
+    def capped_rates(self) -> Tensor | None:
+        """Return which categories' base rates are larger than the data's."""
+        return self.basis.capped if isinstance(self.basis, RateBasis) else None
+
+    def with_base(self, x: Tensor, parameter_dim: int, least: Tensor) -> Family:
+        """Return the family by a :class:`RateBasis` at the categories' shares."""
+        if self.event_shape(parameter_dim):
+            counts = x.reshape(-1, parameter_dim + 1).sum(0)
+            trials = counts.sum() / (x.numel() / (parameter_dim + 1))
+        else:
+            counts = torch.bincount(x.long().flatten(), minlength=parameter_dim + 1).to(x)
+            trials = counts.new_ones(())
+        total = counts.sum()
+        if not bool(total > 0):
+            raise DataError("base has no counts at all: there are no rates")
+        shares = counts / total
+        # A floor above the even share would leave nothing of the rates.
+        floor = min(max(float(least.mean() / trials), float(0.5 / total)), 1 / len(shares))
+        probs = shares.clamp_min(floor)
+        return type(self)(RateBasis(probs / probs.sum(), trials, shares < floor))
+
+    def in_units(self, shift: Tensor) -> Tensor:
+        """Return a shift of zero-sum logits, Helmert(shift), as one of the parameters."""
+        basis = self.basis
+        return basis.units(HELMERT(shift)) if isinstance(basis, RateBasis) else shift
 
     def parameter_dim(self, data_dim: int) -> int:
         """Return V − 1."""
@@ -35,22 +69,30 @@ class SimplexFamily(Family):
         """Return V."""
         return parameter_dim + 1
 
+    def least_curvature(self, centre: Tensor, radius: float | Tensor) -> Tensor:
+        r"""Return a lower bound of the variance, under any p near, of the logits' directions.
+
+        With base rates r of the basis (all equal for Helmert's), Var_p(Bw) ≥ min_v(p_v/r_v)·Var_r,
+        and a category's logit changes by at most the length of its row of B times the radius.
+
+        Args:
+            centre: as for any family.
+            radius: a number.
+        """
+        return self.basis.least_share(centre, radius)
+
     def _information_of_one(self, eta: Tensor) -> Tensor:
         """Return Hᵀ(diag p − ppᵀ)H, the information of one draw of a category."""
-        logits: Tensor = HELMERT(eta)
-        root = logits.softmax(-1).sqrt()
+        root = self.basis.logits(eta).softmax(-1).sqrt()
         eye = torch.eye(eta.shape[-1], dtype=eta.dtype, device=eta.device)
-        basis = root.unsqueeze(-1) * HELMERT(eye).mT
+        basis = root.unsqueeze(-1) * self.basis.directions(eye).mT
         along = root.unsqueeze(-2) @ basis
         information: Tensor = basis.mT @ basis - along.mT @ along
         return information
 
-    @staticmethod
-    def _of_counts(counts: Tensor) -> Tensor:
+    def _of_counts(self, counts: Tensor) -> Tensor:
         """Return the η of shares, with one more observation spread evenly over the categories."""
-        logits = (counts + 1 / counts.shape[-1]).log()
-        eta: Tensor = HELMERT.inv(logits - logits.mean(-1, keepdim=True))
-        return eta
+        return self.basis.inverse((counts + 1 / counts.shape[-1]).log())
 
 
 class CategoricalFamily(SimplexFamily):
@@ -69,12 +111,11 @@ class CategoricalFamily(SimplexFamily):
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return Categorical(logits=Helmert(η))."""
         self.refuse_total_count(total_count)
-        return dist.Categorical(logits=HELMERT(eta))
+        return dist.Categorical(logits=self.basis.logits(eta))
 
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
         """Return −log Σ√(pp′)."""
-        logits: Tensor = HELMERT(eta)
-        others: Tensor = HELMERT(other)
+        logits, others = self.basis.logits(eta), self.basis.logits(other)
         middle = (0.5 * (logits + others)).logsumexp(-1)
         ends: Tensor = 0.5 * (logits.logsumexp(-1) + others.logsumexp(-1))
         return ends - middle
@@ -128,7 +169,7 @@ class MultinomialFamily(SimplexFamily):
                 UserWarning,
                 stacklevel=2,
             )
-        return LibraryMultinomial(total_count, HELMERT(eta))
+        return LibraryMultinomial(total_count, self.basis.logits(eta))
 
     def event_shape(self, parameter_dim: int) -> torch.Size:
         """Return (V,)."""
@@ -162,6 +203,7 @@ class InjectiveCategorical(InjectiveLikelihood):
     Args:
         injection: f from R^K to R^(V−1).
         covariates: a module that maps covariates to a shift of f(z).
+        base: observations, for f(z) in noise units at their base rates.
 
     Example:
         >>> import torch
@@ -172,8 +214,14 @@ class InjectiveCategorical(InjectiveLikelihood):
         torch.Size([7, 10])
     """
 
-    def __init__(self, injection: Injection, *, covariates: nn.Module | None = None) -> None:
-        super().__init__(injection, CategoricalFamily(), covariates)
+    def __init__(
+        self,
+        injection: Injection,
+        *,
+        covariates: nn.Module | None = None,
+        base: Tensor | None = None,
+    ) -> None:
+        super().__init__(injection, CategoricalFamily(), covariates, base)
 
 
 class InjectiveMultinomial(InjectiveLikelihood):
@@ -188,6 +236,7 @@ class InjectiveMultinomial(InjectiveLikelihood):
     Args:
         injection: f from R^K to R^(V−1).
         covariates: a module that maps covariates to a shift of f(z).
+        base: observations, for f(z) in noise units at their base rates.
 
     Example:
         >>> import torch
@@ -199,5 +248,11 @@ class InjectiveMultinomial(InjectiveLikelihood):
         (torch.Size([7, 6]), tensor([9.]))
     """
 
-    def __init__(self, injection: Injection, *, covariates: nn.Module | None = None) -> None:
-        super().__init__(injection, MultinomialFamily(), covariates)
+    def __init__(
+        self,
+        injection: Injection,
+        *,
+        covariates: nn.Module | None = None,
+        base: Tensor | None = None,
+    ) -> None:
+        super().__init__(injection, MultinomialFamily(), covariates, base)

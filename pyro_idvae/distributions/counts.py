@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from pyro_idvae._checks import check_real
 from pyro_idvae.distributions.family import Family
-from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.distributions.injective import InjectiveLikelihood
 from pyro_idvae.distributions.log_scale import LargeNegativeBinomial, LogRatePoisson
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.transforms import Injection
@@ -22,6 +22,7 @@ from pyro_idvae.transforms import Injection
 class CountFamily(Family):
     """Whole numbers from 0 on."""
 
+    of_log_rates = True
     support: constraints.Constraint = constraints.nonnegative_integer
 
     def standardize(self, x: Tensor, parameter_dim: int) -> Tensor:
@@ -31,6 +32,10 @@ class CountFamily(Family):
     def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return log(x + ½)."""
         return (x + 0.5).log()
+
+    def eta_of_mean(self, mean: Tensor, least: Tensor) -> Tensor:
+        """Return the logarithm of the mean."""
+        return torch.maximum(mean, least.clamp_min(torch.finfo(mean.dtype).tiny)).log()
 
 
 class PoissonFamily(CountFamily):
@@ -53,6 +58,10 @@ class PoissonFamily(CountFamily):
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
         """Return the sum of (√λ − √λ′)²/2."""
         return 0.5 * ((0.5 * eta).exp() - (0.5 * other).exp()).square().sum(-1)
+
+    def least_curvature(self, centre: Tensor, radius: float | Tensor) -> Tensor:
+        """Return the least rate."""
+        return (centre - radius).exp()
 
     def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
         """Return exp η."""
@@ -156,6 +165,7 @@ class InjectivePoisson(InjectiveLikelihood):
         injection: f from R^K to R^D.
         covariates: a module that maps covariates, e.g. log library sizes, to a shift of the
             log-rates.
+        base: observations, for f(z) in noise units at their base rates.
 
     Example:
         >>> import torch
@@ -166,8 +176,14 @@ class InjectivePoisson(InjectiveLikelihood):
         torch.Size([7, 5])
     """
 
-    def __init__(self, injection: Injection, *, covariates: nn.Module | None = None) -> None:
-        super().__init__(injection, PoissonFamily(), covariates)
+    def __init__(
+        self,
+        injection: Injection,
+        *,
+        covariates: nn.Module | None = None,
+        base: Tensor | None = None,
+    ) -> None:
+        super().__init__(injection, PoissonFamily(), covariates, base)
 
 
 class InjectiveNegativeBinomial(InjectiveLikelihood):
@@ -181,6 +197,7 @@ class InjectiveNegativeBinomial(InjectiveLikelihood):
         concentration: inverse dispersion, a number or a tensor of shape ``(D,)``.
         learn_concentration: whether it is trained.
         covariates: a module that maps covariates to a shift of the log-means.
+        base: observations, for f(z) in noise units at their base rates.
 
     Example:
         >>> import torch
@@ -198,9 +215,10 @@ class InjectiveNegativeBinomial(InjectiveLikelihood):
         *,
         learn_concentration: bool = True,
         covariates: nn.Module | None = None,
+        base: Tensor | None = None,
     ) -> None:
         family = NegativeBinomialFamily(concentration, learn_concentration=learn_concentration)
-        super().__init__(injection, family, covariates)
+        super().__init__(injection, family, covariates, base)
 
 
 class InjectiveZeroInflated(InjectiveLikelihood):

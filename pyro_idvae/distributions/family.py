@@ -47,6 +47,12 @@ class Family(AbstractOrFinal, nn.Module):
     integer_data = False
     """Whether observations may have an integer dtype."""
 
+    least_information = 0.0
+    """Of an observation at its base rate, in noise units: rarer rates are taken for larger ones."""
+
+    of_log_rates = False
+    """Whether η is, or changes, logarithms of rates."""
+
     @must_write
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the distribution for η of shape ``batch + (parameter_dim,)``.
@@ -105,6 +111,27 @@ class Family(AbstractOrFinal, nn.Module):
         )
 
     @may_override
+    def least_curvature(self, centre: Tensor, radius: float | Tensor) -> Tensor:
+        r"""Return m with D_B(η, η′) ≥ m·|η − η′|²/8 for all η, η′ within a radius of a centre.
+
+        D_B is the Bhattacharyya distance. In an exponential family by its natural parameters, m is
+        the least curvature of the log normaliser there.
+
+        Args:
+            centre: parameters, of shape ``(parameter_dim,)``.
+            radius: how far others are from them, a number or one for each coordinate.
+
+        Returns:
+            One m for each coordinate, of shape ``(parameter_dim,)``, or one for all, of shape ``()``.
+
+        Raises:
+            NoClosedFormError: for families without a closed form.
+        """
+        raise NoClosedFormError(
+            f"the least curvature of a {self.name} family has no closed form here"
+        )
+
+    @may_override
     def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
         """Return E[∇log p(x|η) ∇log p(x|η)ᵀ], the information of one observation about η.
 
@@ -135,6 +162,45 @@ class Family(AbstractOrFinal, nn.Module):
             A tensor of shape ``batch + (parameter_dim,)``, finite.
         """
         return self.standardize(x, parameter_dim)
+
+    @may_override
+    def eta_of_mean(self, mean: Tensor, least: Tensor) -> Tensor:
+        """Return the η of means, brought to where the information is at least about ``least``.
+
+        Args:
+            mean: means of observations, of shape ``batch + (parameter_dim,)``.
+            least: Fisher information about η that an observation must have, where means decide it;
+                of shape ``(parameter_dim,)``.
+        """
+        return self.initial_eta(mean, mean.shape[-1])
+
+    @may_override
+    def with_base(self, x: Tensor, parameter_dim: int, least: Tensor) -> Family | None:
+        """Return the family in units of the noise of data x, where it has a way of its own.
+
+        Args:
+            x: observations, of shape ``batch + event_shape``.
+            parameter_dim: width of η.
+            least: Fisher information that an observation must have at its base rate, of shape
+                ``(parameter_dim,)``.
+
+        Returns:
+            None, for a family whose parameters are shifted and scaled one by one.
+        """
+        return None
+
+    @may_override
+    def in_units(self, shift: Tensor) -> Tensor:
+        """Return a shift of the natural parameters as one of what :meth:`forward` takes.
+
+        The same, unless the family is in noise units; see :func:`in_noise_units`.
+        """
+        return shift
+
+    @may_override
+    def capped_rates(self) -> Tensor | None:
+        """Return which base rates are not the data's; None for a family not in noise units."""
+        return None
 
     def set_global(self, name: str, value: float | Tensor, *, learn: bool) -> None:
         """Keep the logarithm of a positive global parameter: a buffer, or learned."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Likelihoods p(x|z): a map z → η and a family η → distribution; injective or not."""
+"""Likelihoods p(x|z): a map z → η and a family η → distribution."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyro.distributions import ConditionalDistribution
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
+from pyro_idvae._abstract import AbstractOrFinal, must_write
 from pyro_idvae._checks import (
     check_callable,
     check_count,
@@ -20,8 +20,7 @@ from pyro_idvae._checks import (
 )
 from pyro_idvae._upstream import is_traced
 from pyro_idvae.distributions.family import Family
-from pyro_idvae.errors import ArgumentError, DataError, NoCertificateError, ShapeError
-from pyro_idvae.transforms import Injection
+from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 
 
 class Likelihood(AbstractOrFinal, PyroModule):
@@ -65,6 +64,9 @@ class Likelihood(AbstractOrFinal, PyroModule):
         self.parameter_dim = check_count("parameter_dim", parameter_dim)
         self.covariates = covariates
         for name, value in (*family.named_parameters(), *family.named_buffers()):
+            # A basis of logits has one row more.
+            if name.startswith("basis."):
+                continue
             if value.dim() and value.shape[-1] not in (1, self.parameter_dim):
                 raise ShapeError(
                     f"{name.removeprefix('log_')} of the family has shape {tuple(value.shape)}: "
@@ -107,7 +109,7 @@ class Likelihood(AbstractOrFinal, PyroModule):
         if self.covariates is not None:
             if covariates is None:
                 raise ArgumentError("covariates=None: this likelihood was built with covariates")
-            eta = eta + self._shift(covariates, eta)
+            eta = eta + self.shift(covariates, eta)
         elif covariates is not None:
             raise ArgumentError(
                 "covariates were given to a likelihood built without them: pass "
@@ -122,8 +124,13 @@ class Likelihood(AbstractOrFinal, PyroModule):
             distribution = distribution.mask(mask)
         return distribution.to_event(1) if family.factorised else distribution
 
-    def _shift(self, covariates: Any, eta: Tensor) -> Tensor:
-        """Return what the covariates shift η by."""
+    def shift(self, covariates: Any, eta: Tensor) -> Tensor:
+        """Return what covariates shift f(z) by; they shift the natural parameters by their module.
+
+        Args:
+            covariates: what the module ``covariates`` takes.
+            eta: f(z), whose shape the shift must broadcast with.
+        """
         module: Any = self.covariates
         shift: Tensor = module(check_floating("covariates", covariates))
         try:
@@ -136,7 +143,7 @@ class Likelihood(AbstractOrFinal, PyroModule):
                 f"covariates of shape {tuple(covariates.shape)} give a shift of shape "
                 f"{tuple(shift.shape)}: expected one that broadcasts to {tuple(eta.shape)}"
             )
-        return shift
+        return self.family.in_units(shift)
 
     def condition(self, z: Tensor, covariates: Tensor | None = None, **options: Any) -> Any:
         """Return the distribution of x given z, as :meth:`forward` does."""
@@ -239,62 +246,3 @@ class Likelihood(AbstractOrFinal, PyroModule):
 
 
 ConditionalDistribution.register(Likelihood)
-
-
-class InjectiveLikelihood(Likelihood):
-    """A likelihood injective in z by construction: z ↦ p(x|z) is one-to-one.
-
-    Abstract; a subclass writes ``__init__``, which chooses the family, and may override
-    :meth:`information_bounds`; the rest is final. f is injective because it is an
-    :class:`Injection`, the family's map η ↦ distribution is injective, and covariates only shift η.
-
-    Args:
-        injection: f, an :class:`Injection` from R^K to the parameters.
-        family: the family.
-        covariates: a module that maps covariates to a shift of η, outside f.
-
-    Raises:
-        ArgumentError: for a map that is no injection.
-        TypeError: for an abstract class, or a subclass that overrides what is final.
-    """
-
-    identifiable = True
-
-    @must_write
-    def __init__(
-        self, injection: Injection, family: Family, covariates: nn.Module | None = None
-    ) -> None:
-        if not isinstance(injection, Injection):
-            raise ArgumentError(
-                f"injection is a {type(injection).__name__}: pass an Injection, e.g. "
-                "brenier_injection(2, 5); for any other network there is NeuralLikelihood"
-            )
-        super().__init__(family, injection.latent_dim, injection.data_dim, covariates)
-        self.injection = injection
-
-    def eta(self, z: Tensor) -> Tensor:
-        """Return f(z)."""
-        return self.injection(z)
-
-    def lipschitz_bounds(self) -> tuple[float, float]:
-        """Return (L, M): L‖z − z'‖ ≤ ‖f(z) − f(z')‖ ≤ M‖z − z'‖, from the parameters now."""
-        return self.injection.lipschitz_bounds()
-
-    @may_override
-    def information_bounds(self) -> tuple[float, float]:
-        r"""Return the window of nats that the model's own data carry about z.
-
-        .. math:: \tfrac K2\log(1+L^2) \le
-            \mathbb E_{p(x)}\,\mathrm{KL}(p(z|x)\,\|\,p(z)) \le \tfrac K2\log(1+M^2)
-
-        It rests on three assumptions: z ~ N(0, I), x drawn from the model, and the exact
-        posterior.
-        Only Normal likelihoods have it (their noise is one unit of f); nothing may be missing.
-
-        Raises:
-            NoCertificateError: for any other family.
-        """
-        raise NoCertificateError(
-            f"a {self.family.name} likelihood has no bound in nats: it is proved for Gaussian "
-            "noise only. Injectivity holds, but promises no rate"
-        )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyro_idvae._abstract import must_write
 from pyro_idvae.distributions.family import Family
-from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.distributions.injective import InjectiveLikelihood
 from pyro_idvae.distributions.rate import information_window
 from pyro_idvae.errors import ShapeError
 from pyro_idvae.transforms import Injection
@@ -43,6 +43,10 @@ class LocationScaleFamily(Family):
             )
         return self._noise(scale * eta, scale)
 
+    def with_base(self, x: Tensor, parameter_dim: int, least: Tensor) -> Family:
+        """Return the family itself: η is in units of the noise."""
+        return self
+
     @must_write
     def _noise(self, loc: Tensor, scale: Tensor) -> Any:
         """Return the distribution of this location and scale."""
@@ -72,6 +76,10 @@ class NormalFamily(LocationScaleFamily):
     def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
         """Return ‖η − η′‖²/8."""
         return (eta - other).square().sum(-1) / 8
+
+    def least_curvature(self, centre: Tensor, radius: float | Tensor) -> Tensor:
+        """Return ones."""
+        return torch.ones_like(centre)
 
     def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
         """Return ones: η is in units of the noise."""
@@ -155,6 +163,7 @@ class InjectiveNormal(InjectiveLikelihood):
         scale: the noise scale, a number or a tensor of shape ``(D,)``.
         learn_scale: whether it is trained.
         covariates: a module that maps covariates to a shift of f(z).
+        base: taken for the other families' sake: f(z) is in units of the noise anyway.
 
     Example:
         >>> import torch
@@ -179,8 +188,9 @@ class InjectiveNormal(InjectiveLikelihood):
         *,
         learn_scale: bool = False,
         covariates: nn.Module | None = None,
+        base: Tensor | None = None,
     ) -> None:
-        super().__init__(injection, NormalFamily(scale, learn_scale=learn_scale), covariates)
+        super().__init__(injection, NormalFamily(scale, learn_scale=learn_scale), covariates, base)
 
     def information_bounds(self) -> tuple[float, float]:
         """Return (K/2)·log(1+L²) and (K/2)·log(1+M²); see :class:`InjectiveLikelihood`."""
@@ -198,6 +208,7 @@ class InjectiveLaplace(InjectiveLikelihood):
         scale: the noise scale, a number or a tensor of shape ``(D,)``.
         learn_scale: whether it is trained.
         covariates: a module that maps covariates to a shift of f(z).
+        base: taken for the other families' sake: f(z) is in units of the noise anyway.
 
     Example:
         >>> import torch
@@ -215,8 +226,9 @@ class InjectiveLaplace(InjectiveLikelihood):
         *,
         learn_scale: bool = False,
         covariates: nn.Module | None = None,
+        base: Tensor | None = None,
     ) -> None:
-        super().__init__(injection, LaplaceFamily(scale, learn_scale=learn_scale), covariates)
+        super().__init__(injection, LaplaceFamily(scale, learn_scale=learn_scale), covariates, base)
 
 
 class InjectiveStudentT(InjectiveLikelihood):
@@ -232,6 +244,7 @@ class InjectiveStudentT(InjectiveLikelihood):
         learn_df: whether the degrees of freedom are trained.
         learn_scale: whether the scale is trained.
         covariates: a module that maps covariates to a shift of f(z).
+        base: taken for the other families' sake: f(z) is in units of the noise anyway.
 
     Example:
         >>> import torch
@@ -251,6 +264,7 @@ class InjectiveStudentT(InjectiveLikelihood):
         learn_df: bool = False,
         learn_scale: bool = False,
         covariates: nn.Module | None = None,
+        base: Tensor | None = None,
     ) -> None:
         family = StudentTFamily(df, scale, learn_df=learn_df, learn_scale=learn_scale)
-        super().__init__(injection, family, covariates)
+        super().__init__(injection, family, covariates, base)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_idvae.distributions.family import Family
-from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.distributions.injective import InjectiveLikelihood
 from pyro_idvae.distributions.log_scale import LogitMeanBeta, LogMeanGamma
 from pyro_idvae.transforms import Injection
 
@@ -125,6 +125,7 @@ class InjectiveGamma(InjectiveLikelihood):
         concentration: the shape, a number or a tensor of shape ``(D,)``.
         learn_concentration: whether it is trained.
         covariates: a module that maps covariates to a shift of the log-means.
+        base: observations, for f(z) in noise units at their base rates.
 
     Example:
         >>> import torch
@@ -142,9 +143,10 @@ class InjectiveGamma(InjectiveLikelihood):
         *,
         learn_concentration: bool = True,
         covariates: nn.Module | None = None,
+        base: Tensor | None = None,
     ) -> None:
         family = GammaFamily(concentration, learn_concentration=learn_concentration)
-        super().__init__(injection, family, covariates)
+        super().__init__(injection, family, covariates, base)
 
 
 class InjectiveBeta(InjectiveLikelihood):
@@ -158,6 +160,7 @@ class InjectiveBeta(InjectiveLikelihood):
         precision: a number or a tensor of shape ``(D,)``.
         learn_precision: whether it is trained.
         covariates: a module that maps covariates to a shift of the logit-means.
+        base: observations, for f(z) in noise units at their base rates.
 
     Example:
         >>> import torch
@@ -175,7 +178,8 @@ class InjectiveBeta(InjectiveLikelihood):
         *,
         learn_precision: bool = True,
         covariates: nn.Module | None = None,
+        base: Tensor | None = None,
     ) -> None:
         super().__init__(
-            injection, BetaFamily(precision, learn_precision=learn_precision), covariates
+            injection, BetaFamily(precision, learn_precision=learn_precision), covariates, base
         )

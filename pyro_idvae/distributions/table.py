@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from pyro_idvae._checks import check_options
 from pyro_idvae.distributions.binary import (
@@ -27,7 +27,7 @@ from pyro_idvae.distributions.counts import (
     PoissonFamily,
 )
 from pyro_idvae.distributions.family import Family
-from pyro_idvae.distributions.likelihood import InjectiveLikelihood
+from pyro_idvae.distributions.injective import InjectiveLikelihood
 from pyro_idvae.distributions.location_scale import (
     InjectiveLaplace,
     InjectiveNormal,
@@ -83,7 +83,12 @@ def make_family(name: str, **options: Any) -> Family:
 
 
 def make_injective(
-    name: str, injection: Injection, *, covariates: nn.Module | None = None, **options: Any
+    name: str,
+    injection: Injection,
+    *,
+    covariates: nn.Module | None = None,
+    base: Tensor | None = None,
+    **options: Any,
 ) -> InjectiveLikelihood:
     """Make an injective likelihood from a family's name.
 
@@ -91,6 +96,8 @@ def make_injective(
         name: as for :func:`make_family`.
         injection: f.
         covariates: a module that maps covariates to a shift of η.
+        base: observations, for f(z) in noise units at their base rates; see
+            :func:`in_noise_units`.
         **options: further arguments of the likelihood.
 
     Example:
@@ -101,5 +108,7 @@ def make_injective(
     """
     constructor: Any = _entry(name)[1]
     check_options(constructor, options)
-    likelihood: InjectiveLikelihood = constructor(injection, covariates=covariates, **options)
+    likelihood: InjectiveLikelihood = constructor(
+        injection, covariates=covariates, base=base, **options
+    )
     return likelihood

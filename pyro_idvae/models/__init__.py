@@ -4,7 +4,8 @@
 from pyro_idvae.models.bayesian import BayesianModel
 from pyro_idvae.models.classical import GaussianMixture, ProbabilisticPCA
 from pyro_idvae.models.encoder import Encoder, mlp
-from pyro_idvae.models.vae import IDVAE, VAE, VAEGuide, VAEModel
+from pyro_idvae.models.idvae import IDVAE
+from pyro_idvae.models.vae import VAE, VAEGuide, VAEModel
 
 __all__ = [
     "IDVAE",

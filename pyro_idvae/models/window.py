@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Lipschitz bounds from a wanted window of nats."""
+"""Lipschitz bounds from wanted nats."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from pyro_idvae.distributions import information_window, lipschitz_bounds_for
+from pyro_idvae.distributions import (
+    Family,
+    information_window,
+    lipschitz_bounds_for,
+    wanted_rate,
+)
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.transforms.bounds import check_pair, largest_bound
 
@@ -34,3 +40,20 @@ def bounds_of_window(
             "model under torch.set_default_dtype(torch.float64)"
         )
     return bounds
+
+
+def floor_of_nats(
+    nats: float, family: Family, base: Tensor | None, latent_dim: int, **others: Any
+) -> float:
+    """Return the floor of an injection for the nats wanted of each latent."""
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise ArgumentError(
+            f"wanted_nats={nats!r} sets every floor: leave out " + " and ".join(given)
+        )
+    if base is None:
+        raise ArgumentError(
+            f"wanted_nats={nats!r} without base: nats are those at the base rates of the data; "
+            "pass base=<observations>"
+        )
+    return wanted_rate(family, base, nats=nats, latent_dim=latent_dim)

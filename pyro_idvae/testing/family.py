@@ -164,6 +164,29 @@ class FamilyLaws:
             ).log_prob(x)
             _agree((-apart).exp(), (0.5 * ratio).exp().detach(), weights)
 
+    def test_least_curvature(self) -> None:
+        """D_B ≥ m·|η − η′|²/8 inside a ball, at its edge and across it."""
+        family = self.make_double()
+        centre = self.etas(family)
+        torch.manual_seed(4)
+        directions = torch.randn(400, len(centre), dtype=torch.double)
+        directions = directions / directions.norm(dim=-1, keepdim=True)
+        directions[: len(centre)] = torch.eye(len(centre), dtype=torch.double)
+        for radius in (0.1, 1.0, 4.0):
+            try:
+                least = family.least_curvature(centre, radius).detach()
+                family.bhattacharyya(centre, centre)
+            except NoClosedFormError:
+                return
+            assert least.shape in ((), centre.shape)
+            assert bool((least > 0).all())
+            share = torch.rand(400, 1, dtype=torch.double).sqrt()
+            ends = torch.cat([centre + radius * directions, centre + radius * share * directions])
+            others = torch.cat([centre - radius * directions, ends[:400].roll(1, 0)])
+            apart = (least * (ends - others).square()).sum(-1) / 8
+            distance = family.bhattacharyya(ends, others).detach()
+            assert bool((distance >= apart * (1 - ROUNDING) - ROUNDING).all())
+
     def test_initial_eta_is_finite_wherever_data_can_lie(self) -> None:
         family = self.make_double()
         dim = family.parameter_dim(self.data_dim)

@@ -22,7 +22,9 @@ from pyro_idvae.distributions import (
     NeuralLikelihood,
     PoissonFamily,
     ZeroInflatedFamily,
+    in_noise_units,
     make_family,
+    make_injective,
 )
 from pyro_idvae.potentials import (
     ICNN,
@@ -142,6 +144,22 @@ INJECTIONS = {
     ),
 }
 
+
+def base_of(family, total_count=None, rows=200, data_dim=3):
+    """Observations at uneven base rates."""
+    generator = torch.Generator().manual_seed(5)
+    eta = 0.7 * torch.randn(family.parameter_dim(data_dim), generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(6)
+        return family(eta.expand(rows, -1), total_count).sample()
+
+
+def at_base(name, library=None, **options):
+    family = make_family(name, **options)
+    base = base_of(family, library)
+    return in_noise_units(family, base, family.parameter_dim(3))
+
+
 FAMILIES = {
     "bernoulli": FamilyCase(lambda: make_family("bernoulli")),
     "beta": FamilyCase(lambda: make_family("beta", precision=8.0)),
@@ -161,7 +179,30 @@ FAMILIES = {
     "zeroinflated, a fixed gate": FamilyCase(
         lambda: ZeroInflatedFamily(NegativeBinomialFamily(3.0), gate=0.3, learn_gate=False)
     ),
+    "zeroinflated in noise units": FamilyCase(
+        lambda: ZeroInflatedFamily(at_base("poisson"), gate=0.3)
+    ),
+    "bernoulli in noise units": FamilyCase(lambda: at_base("bernoulli")),
+    "beta in noise units": FamilyCase(lambda: at_base("beta", precision=8.0)),
+    "binomial in noise units": FamilyCase(lambda: at_base("binomial", total_count=4)),
+    "categorical in noise units": FamilyCase(lambda: at_base("categorical")),
+    "gamma in noise units": FamilyCase(lambda: at_base("gamma", concentration=3.0)),
+    "negativebinomial in noise units": FamilyCase(
+        lambda: at_base("negativebinomial", concentration=3.0)
+    ),
+    "poisson in noise units": FamilyCase(lambda: at_base("poisson")),
+    "multinomial in noise units": FamilyCase(
+        lambda: at_base("multinomial", torch.tensor(5.0)), torch.tensor(5.0)
+    ),
 }
+
+
+def likelihood_at_base(name, library=None, **options):
+    injection, family = small(), make_family(name, **options)
+    simplex = name in ("categorical", "multinomial")
+    base = base_of(family, library, data_dim=injection.data_dim + simplex)
+    return make_injective(name, injection, base=base, **options)
+
 
 LIKELIHOODS = {
     "bernoulli": LikelihoodCase(lambda: InjectiveBernoulli(small())),
@@ -187,5 +228,20 @@ LIKELIHOODS = {
     "zeroinflated negativebinomial": LikelihoodCase(gated_negative_binomial),
     "zeroinflated poisson": LikelihoodCase(
         lambda: InjectiveZeroInflated(InjectivePoisson(small()), gate=0.3)
+    ),
+    "bernoulli in noise units": LikelihoodCase(lambda: likelihood_at_base("bernoulli")),
+    "beta in noise units": LikelihoodCase(lambda: likelihood_at_base("beta", precision=8.0)),
+    "binomial in noise units": LikelihoodCase(
+        lambda: likelihood_at_base("binomial", total_count=4)
+    ),
+    "categorical in noise units": LikelihoodCase(lambda: likelihood_at_base("categorical")),
+    "gamma in noise units": LikelihoodCase(lambda: likelihood_at_base("gamma", concentration=3.0)),
+    "negativebinomial in noise units": LikelihoodCase(
+        lambda: likelihood_at_base("negativebinomial", concentration=3.0)
+    ),
+    "poisson in noise units": LikelihoodCase(lambda: likelihood_at_base("poisson")),
+    "multinomial in noise units": LikelihoodCase(
+        lambda: likelihood_at_base("multinomial", torch.tensor(5.0)),
+        {"total_count": torch.tensor(5.0)},
     ),
 }

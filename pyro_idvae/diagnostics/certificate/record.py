@@ -7,6 +7,9 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
+LEAST_NATS = 1e-3
+"""Of a guarantee worth the name."""
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -27,6 +30,11 @@ class Certificate:
         num_samples: draws of z behind an estimate, which cannot exceed their logarithm; else 0.
         assumptions: what the numbers rest on.
         rows: rows of data that one z has: wholly observed at least, with anything observed at most.
+        guaranteed: nats that an estimate's (L, M) guarantee, however few; None where nothing is
+            proved.
+        guaranteed_at_most: the same with the least ceiling there can be, M = L.
+        capped_share: of the features, in noise units, whose base rates are floored; None for a
+            family in other units.
     """
 
     kind: str
@@ -40,6 +48,9 @@ class Certificate:
     num_samples: int
     assumptions: tuple[str, ...]
     rows: tuple[int, int] = (1, 1)
+    guaranteed: float | None = None
+    guaranteed_at_most: float | None = None
+    capped_share: float | None = None
 
     def __str__(self) -> str:
         lower, upper = self.lipschitz_bounds
@@ -50,7 +61,29 @@ class Certificate:
         if self.rows != (1, 1):
             whole, seen = self.rows
             about += f", {whole if whole == seen else f'{whole} to {seen}'} rows of data for one z"
-        return "\n".join([self._head(), about, *(f"  if {line}" for line in self.assumptions)])
+        lines = [self._head(), about, *self._units(), *self._guarantee()]
+        return "\n".join([*lines, *(f"  if {line}" for line in self.assumptions)])
+
+    def _units(self) -> list[str]:
+        """Say what L means in noise units."""
+        if self.capped_share is None:
+            return []
+        near = 0.5 * math.log1p(self.rows[0] * self.lipschitz_bounds[0] ** 2)
+        floors = ""
+        if self.capped_share > 0:
+            floors = f"; {100 * self.capped_share:.3g} % of the features are rarer than the floor"
+        return [f"  in units of the noise: about {near:.2f} nat a latent near base rates{floors}"]
+
+    def _guarantee(self) -> list[str]:
+        """Say what is proved beside an estimate."""
+        if self.guaranteed is None or self.guaranteed_at_most is None:
+            return []
+        if self.guaranteed >= LEAST_NATS:
+            return [f"  certificate: at least {self.guaranteed:.3f} nats, by the ceiling M"]
+        return [
+            f"  proved: {self.guaranteed:.1g} nats, next to nothing with this M; with M = L it "
+            f"would be {self.guaranteed_at_most:.2g}"
+        ]
 
     def _head(self) -> str:
         if self.kind != "certificate":

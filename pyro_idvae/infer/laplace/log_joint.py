@@ -63,8 +63,9 @@ class LogJoint:
         self.mask: Tensor | None = options.get("mask")
         self.total_count: Tensor | None = options.get("total_count")
         self.x = likelihood.fill_missing(x, self.mask)
-        shift = None if likelihood.covariates is None else likelihood.covariates(covariates)
-        self.shift = shift
+        self.shift: Tensor | None = None
+        if likelihood.covariates is not None:
+            self.shift = likelihood.family.in_units(likelihood.covariates(covariates))
 
     @classmethod
     def of(cls, call: LikelihoodCall) -> LogJoint:
