@@ -83,10 +83,10 @@ def public_modules():
             module = importlib.import_module(found.name)
             if hasattr(module, "__all__"):
                 modules.append(module)
-    return modules
+    return [*modules, *(importlib.import_module(n) for n in API_ORDER if n.count(".") > 1)]
 
 
-API_ORDER = re.findall(r"^   (pyro_idvae\.\w+)$", (HERE / "api.md").read_text(), re.MULTILINE)
+API_ORDER = re.findall(r"^   (pyro_idvae\.[\w.]+)$", (HERE / "api.md").read_text(), re.MULTILINE)
 PAGES = {name: f"{m.__name__}.{name}" for m in public_modules() for name in m.__all__}
 
 # A class and a function that differ in capitals only would share a file on some disks.

@@ -8,8 +8,8 @@ import pytest
 
 from pyro_idvae import __main__ as demo
 from pyro_idvae.experiments import __main__ as experiments
+from pyro_idvae.experiments import consistency, digits, mixture, pca
 from pyro_idvae.experiments import demo as demo_module
-from pyro_idvae.experiments import digits, mixture, pca
 
 NOT_NUMBERS = ["abc", "1e9", "1.5", "", "-1", "1\n2"]
 
@@ -27,6 +27,8 @@ EXPERIMENTS = [
     *bad(["digits"], "--seeds", "0", *NOT_NUMBERS),
     *bad(["digits"], "--epochs", "0", *NOT_NUMBERS),
     *bad(["digits"], "--samples", "0", "1", *NOT_NUMBERS),
+    *bad(["consistency"], "--seeds", "0", "1", *NOT_NUMBERS),
+    *bad(["consistency"], "--epochs", "0", *NOT_NUMBERS),
 ]
 for name in ("mixture", "pca"):
     EXPERIMENTS += [
@@ -44,7 +46,7 @@ def no_work(monkeypatch, tmp_path):
     def work(*args, **kwargs):
         raise AssertionError("work had begun")
 
-    for module in (demo_module, digits, mixture, pca):
+    for module in (demo_module, consistency, digits, mixture, pca):
         monkeypatch.setattr(module, "run", work)
     monkeypatch.chdir(tmp_path)
 

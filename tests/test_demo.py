@@ -22,11 +22,16 @@ def read(path):
 
 def run(monkeypatch, out, *options):
     monkeypatch.setattr(demo, "EVIDENCE", {"num_chains": 4, "num_temperatures": 2})
-    monkeypatch.setattr(demo, "NUM_JUDGED", 40)
+    monkeypatch.setattr(demo, "NUM_JUDGED", 10)
     monkeypatch.setattr(
         sys, "argv", ["pyro_idvae", "--out", str(out), "--epochs", "2", "--draws", "8", *options]
     )
     __main__.main()
+
+
+def leave_pictures_out(monkeypatch):
+    for picture in ("reconstructions", "walk"):
+        monkeypatch.setattr(demo, f"_plot_{picture}", lambda *args: args[-1].touch())
 
 
 def test_the_demo_writes_what_it_says_and_repeats_itself(monkeypatch, tmp_path, capsys):
@@ -46,6 +51,7 @@ def test_the_demo_writes_what_it_says_and_repeats_itself(monkeypatch, tmp_path, 
     assert abs(int(rows[0]["parameters"]) / int(rows[1]["parameters"]) - 1) < 0.1
     data = groups_of(arviz.from_netcdf(str(tmp_path / "a" / "posterior.nc")))
     assert data["posterior"]["latent"].shape == (2, 8, 3, 16)
+    leave_pictures_out(monkeypatch)
     run(monkeypatch, tmp_path / "b")
     again = read(tmp_path / "b" / "summary.csv")
     for row in (*rows, *again):
@@ -58,22 +64,26 @@ def test_the_demo_writes_what_it_says_and_repeats_itself(monkeypatch, tmp_path, 
 PICTURES = {"losses.png", "reconstructions.png", "latent_walk.png"}
 
 
-def test_the_demo_keeps_what_is_finished_when_it_is_interrupted(monkeypatch, tmp_path, capsys):
-    count = [0]
-    find, judge = NUTS.sample, demo.judge
+def pressing(monkeypatch, moment):
+    """Press Ctrl-C at one call of NUTS, in a demo that judges by few draws."""
+    count, find, judge = [0], NUTS.sample, demo.judge
 
     def quick(*args, num_samples, **options):
         return judge(*args, num_samples=20, **options)
 
     def pressed(self, params):
         count[0] += 1
-        # Eight steps of warm-up and eight draws of one chain, then six draws of the other.
-        if count[0] == 31:
+        if count[0] == moment:
             signal.raise_signal(signal.SIGINT)
         return find(self, params)
 
     monkeypatch.setattr(demo, "judge", quick)
     monkeypatch.setattr(NUTS, "sample", pressed)
+
+
+def test_the_demo_keeps_what_is_finished_when_it_is_interrupted(monkeypatch, tmp_path, capsys):
+    # Eight steps of warm-up and eight draws of one chain, then six draws of the other.
+    pressing(monkeypatch, 31)
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, tmp_path)
     assert ended.value.code == 130
@@ -84,19 +94,21 @@ def test_the_demo_keeps_what_is_finished_when_it_is_interrupted(monkeypatch, tmp
     data = groups_of(arviz.from_netcdf(str(tmp_path / "posterior.nc")))
     assert data["posterior"].attrs["complete"] == 0
     assert data["posterior"]["latent"].shape == (2, 6, 3, 16)
-    # Before the first draw there is no posterior to keep.
-    count[0] = 29
-    for picture in ("reconstructions", "walk"):
-        monkeypatch.setattr(demo, f"_plot_{picture}", lambda *args: args[-1].touch())
-    with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, tmp_path / "warm-up")
-    assert ended.value.code == 130
-    assert {p.name for p in (tmp_path / "warm-up").iterdir()} == PICTURES | {"summary.csv"}
     monkeypatch.setattr(demo, "train", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, tmp_path / "training")
     assert ended.value.code == 130
     assert not list((tmp_path / "training").iterdir())
+
+
+@pytest.mark.slow
+def test_before_the_first_draw_there_is_no_posterior_to_keep(monkeypatch, tmp_path):
+    pressing(monkeypatch, 2)
+    leave_pictures_out(monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, tmp_path)
+    assert ended.value.code == 130
+    assert {p.name for p in tmp_path.iterdir()} == PICTURES | {"summary.csv"}
 
 
 @pytest.mark.slow

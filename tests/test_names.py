@@ -65,7 +65,7 @@ def models(draw):
     )
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(models())
 def test_names_and_shapes_go_through(model):
     x = torch.tensor([0.5, -1.0, 3.0])

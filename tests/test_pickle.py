@@ -20,6 +20,7 @@ from pyro_idvae import (
     certify,
     collapse_report,
     compare,
+    consistency,
     evaluate,
     evaluation_table,
     find_witness,
@@ -151,7 +152,14 @@ REPORTS = {
     "a collapse report": lambda: collapse_report(drawn()[1]),
     "a comparison": lambda: compare(*drawn()),
     "an autopsy": lambda: autopsy(
-        small().model, small().guide, X, num_samples=40, num_chains=2, num_steps=2, seed=0
+        small().model,
+        small().guide,
+        X,
+        num_samples=20,
+        num_chains=2,
+        num_steps=2,
+        mcmc_options={"warmup_steps": 5},
+        seed=0,
     ),
     "a witness": lambda: find_witness(small().likelihood, num_starts=2, num_steps=2),
     "a witness of a model": lambda: find_witness(small().model, X, num_starts=2, num_steps=2),
@@ -160,6 +168,7 @@ REPORTS = {
     ),
     "an evaluation": evaluated,
     "a table of evaluations": lambda: evaluation_table({"a": evaluated(), "b": evaluated()}),
+    "consistency": lambda: consistency([X.repeat(4, 1), X.repeat(4, 1) + 0.1]),
     "latents": lambda: Latents.of(drawn()[1]),
 }
 

@@ -22,6 +22,7 @@ from pyro_idvae.arviz_io import groups_of, save_netcdf
 
 X = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
 COUNTS = (X > 0).float()
+BRIEF = {"warmup_steps": 5}
 
 
 def states():
@@ -90,6 +91,10 @@ DETERMINISTIC = {
     "collapse_report of a guide": lambda path: idvae.collapse_report(drawn()[0]),
     "collapse_report of chains": lambda path: idvae.collapse_report(drawn()[1]),
     "compare": lambda path: idvae.compare(*drawn()),
+    "consistency": lambda path: idvae.consistency(
+        [small(), (program, guide)], torch.cat([X] * 4)[:, :1].expand(-1, 4), threshold=0.0
+    ),
+    "consistency of draws": lambda path: idvae.consistency([X.repeat(4, 1)] * 2),
     "find_witness of a likelihood": lambda path: idvae.find_witness(
         small().likelihood, num_starts=2, num_steps=3
     ),
@@ -106,6 +111,9 @@ DETERMINISTIC = {
     "active_units": lambda path: idvae.active_units(small().model, small().guide, X),
     "plot_collapse": lambda path: idvae.plot_collapse(idvae.collapse_report(drawn()[1])),
     "plot_compare": lambda path: idvae.plot_compare(*drawn()),
+    "plot_consistency": lambda path: idvae.plot_consistency(
+        idvae.consistency([X.repeat(4, 1), X.repeat(4, 1)], threshold=0.0)
+    ),
     "plot_prior_posterior": lambda path: idvae.plot_prior_posterior(drawn()[0]),
     "plot_losses": lambda path: idvae.plot_losses(trained()),
     "plot_rate_window": lambda path: idvae.plot_rate_window(idvae.certify(small().likelihood)),
@@ -199,10 +207,10 @@ RANDOM = {
         small().model, small().guide, X, num_samples=5, evidence_options=SHALLOW, seed=3
     ),
     "autopsy": lambda: idvae.autopsy(
-        small().model, small().guide, X, num_samples=60, num_chains=2, num_steps=3
+        small().model, small().guide, X, num_samples=30, num_chains=2, num_steps=3, mcmc_options=BRIEF
     ),
     "autopsy, seeded": lambda: idvae.autopsy(
-        small().model, small().guide, X, num_samples=60, num_chains=2, num_steps=3, seed=3
+        small().model, small().guide, X, num_samples=30, num_chains=2, num_steps=3, mcmc_options=BRIEF, seed=3
     ),
 }
 

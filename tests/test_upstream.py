@@ -48,6 +48,8 @@ FORBIDDEN = [
     r"\bpoutine\.messenger\b",
     r"\btorch\.nn\.modules\b",
     r"\bpyro\.ops\b",
+    r"\bpyro\.util\b",
+    r"\._get_trace\b",
 ]
 # An argument of ours has the name that Pyro's frames have for it.
 OURS = {r"\bfull_size\b": {"infer/fit/trainer.py", "infer/fit/fit.py"}}
@@ -182,6 +184,19 @@ def test_an_elbo_finds_how_deeply_plates_nest():
     _upstream.guess_plate_nesting(elbo, model, lambda x: None, (torch.zeros(2, 3),), {})
     what = moved("guess_plate_nesting", "_guess_max_plate_nesting")
     assert elbo.max_plate_nesting == 2, what
+
+
+def test_runs_are_made_and_checked_as_elbos_do():
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+
+    traces = _upstream.trace_of(Trace_ELBO(), model, guide, (X,), {})
+    assert all("z" in trace.nodes for trace in traces), moved("trace_of", "ELBO._get_trace")
+    _upstream.check_traces(*traces, 1)
+    with pytest.raises(ValueError, match="plate stack overflow"):  # pyro.util.check_site_shape
+        _upstream.check_traces(*traces, 0)
 
 
 def test_running_means_in_the_store_are_told_from_parameters():

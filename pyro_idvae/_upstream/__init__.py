@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine.messenger import Messenger
+from pyro.util import check_if_enumerated, check_model_guide_match, check_site_shape
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.modules.module import register_module_forward_hook
@@ -220,6 +221,22 @@ def waiting_states(optimizer: Any) -> dict[str, Any]:
 def guess_plate_nesting(elbo: Any, model: Any, guide: Any, args: Any, kwargs: Any) -> None:
     """Let an ELBO find how deeply plates nest, for ``_guess_max_plate_nesting``."""
     elbo._guess_max_plate_nesting(model, guide, args, kwargs)
+
+
+def trace_of(elbo: Any, model: Any, guide: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return a run of a pair as an ELBO makes it, for the hook ``_get_trace``."""
+    traces: tuple[Any, Any] = elbo._get_trace(model, guide, args, kwargs)
+    return traces
+
+
+def check_traces(model_trace: Any, guide_trace: Any, max_plate_nesting: Any) -> None:
+    """Check a pair's run as Pyro's ELBOs do, for three functions of ``pyro.util``."""
+    check_if_enumerated(guide_trace)
+    check_model_guide_match(model_trace, guide_trace, max_plate_nesting)
+    for trace in (model_trace, guide_trace):
+        for site in trace.nodes.values():
+            if site["type"] == "sample" and "log_prob" in site:
+                check_site_shape(site, max_plate_nesting)
 
 
 def is_baseline(name: str) -> bool:

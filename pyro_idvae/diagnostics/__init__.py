@@ -6,6 +6,7 @@ from pyro_idvae.diagnostics.calibration import Calibration, calibrate
 from pyro_idvae.diagnostics.certificate import Certificate, certify
 from pyro_idvae.diagnostics.collapse import ChainAgreement, CollapseReport, collapse_report
 from pyro_idvae.diagnostics.compare import Comparison, compare
+from pyro_idvae.diagnostics.consistency import Consistency, consistency
 from pyro_idvae.diagnostics.evaluation import (
     Evaluation,
     EvaluationTable,
@@ -14,6 +15,7 @@ from pyro_idvae.diagnostics.evaluation import (
     evaluation_table,
 )
 from pyro_idvae.diagnostics.evidence import Evidence, log_evidence
+from pyro_idvae.diagnostics.forecast import Forecast, forecast
 from pyro_idvae.diagnostics.importance import ImportanceEstimate, importance_log_likelihood
 from pyro_idvae.diagnostics.information import DiscreteInformation, discrete_information
 from pyro_idvae.diagnostics.metrics import active_units, kl_to_prior
@@ -26,10 +28,12 @@ __all__ = [
     "ChainAgreement",
     "CollapseReport",
     "Comparison",
+    "Consistency",
     "DiscreteInformation",
     "Evaluation",
     "EvaluationTable",
     "Evidence",
+    "Forecast",
     "ImportanceEstimate",
     "InferenceGap",
     "ModelWitness",
@@ -41,10 +45,12 @@ __all__ = [
     "certify",
     "collapse_report",
     "compare",
+    "consistency",
     "discrete_information",
     "evaluate",
     "evaluation_table",
     "find_witness",
+    "forecast",
     "importance_log_likelihood",
     "kl_to_prior",
     "log_evidence",

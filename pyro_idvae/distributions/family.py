@@ -122,7 +122,7 @@ class Family(AbstractOrFinal, nn.Module):
             radius: how far others are from them, a number or one for each coordinate.
 
         Returns:
-            One m for each coordinate, of shape ``(parameter_dim,)``, or one for all, of shape ``()``.
+            One m for each coordinate, of shape ``(parameter_dim,)``, or one for all, of ``()``.
 
         Raises:
             NoClosedFormError: for families without a closed form.

@@ -110,7 +110,7 @@ class RateBasis(nn.Module):
         return self.units(logits - self._probs.log())
 
     def least_share(self, centre: Tensor, radius: float | Tensor) -> Tensor:
-        """Return a lower bound of min p/r over categories, r the base rates, over n for one draw."""
+        """Return a lower bound of min p/r over n, for base rates r and one draw."""
         probs = self._probs
         reach = radius * ((1 - probs) / (self.total_count * probs)).sqrt()
         ratio = least_share(self.logits(centre), reach) - probs.log()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyro_idvae.experiments import digits, mixture, pca
+from pyro_idvae.experiments import consistency, digits, mixture, pca, remedies
 from pyro_idvae.experiments.endings import interruptible
 from pyro_idvae.experiments.ledger import EarlierRunError
 from pyro_idvae.experiments.options import Parser, make_folder, seed, whole_number
@@ -29,6 +29,30 @@ def _add_classical(parser: Parser, *, num_data: int, num_samples: int, num_steps
     parser.add_argument("--seed", type=seed, default=0, help="seed of everything (%(default)s)")
     parser.add_argument(
         "--sequential", action="store_true", help="run chains in this process, one by one"
+    )
+
+
+def _add_remedies(parser: Parser) -> None:
+    parser.add_argument(
+        "--data", type=Path, help="folder of data sets; the digits come with scikit-learn"
+    )
+    parser.add_argument(
+        "--seeds", type=whole_number(1), default=5, help="runs a remedy (%(default)s)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=whole_number(1),
+        default=60,
+        help="processor time a run, in seconds (%(default)s)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=whole_number(2),
+        default=1000,
+        help="draws of the guide an image (%(default)s)",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed of a second, to see that it runs"
     )
 
 
@@ -55,6 +79,28 @@ def _parser() -> Parser:
     )
     one.add_argument(
         "--images", type=whole_number(2), help="held-out images to judge by (default: all)"
+    )
+    seeds = names.add_parser(
+        "consistency", parents=[common], help="whether seeds of VAE and IDVAE find the same latents"
+    )
+    seeds.add_argument(
+        "--seeds",
+        type=whole_number(consistency.LEAST_SEEDS),
+        default=5,
+        help="runs a model (%(default)s)",
+    )
+    seeds.add_argument(
+        "--epochs", type=whole_number(1), default=300, help="epochs a run (%(default)s)"
+    )
+    seeds.add_argument(
+        "--quick", action="store_true", help="two seeds of two epochs, to see that it runs"
+    )
+    _add_remedies(
+        names.add_parser(
+            "remedies",
+            parents=[common],
+            help="remedies for posterior collapse at equal processor time",
+        )
     )
     _add_classical(
         names.add_parser(
@@ -96,6 +142,25 @@ def _run(options: Any, out: Path) -> None:
             num_epochs=options.epochs,
             num_samples=options.samples,
             num_images=options.images,
+            resume=options.resume,
+        )
+        return
+    if options.name == "consistency":
+        consistency.run(
+            out,
+            num_seeds=options.seeds,
+            num_epochs=options.epochs,
+            quick=options.quick,
+            resume=options.resume,
+        )
+        return
+    if options.name == "remedies":
+        remedies.run(
+            out,
+            num_seeds=options.seeds,
+            seconds=float(options.seconds),
+            num_samples=options.samples,
+            quick=options.quick,
             resume=options.resume,
         )
         return

@@ -5,6 +5,7 @@ from pyro_idvae.infer.arviz import from_guide, from_mcmc
 from pyro_idvae.infer.fit import Callback, FitResult, Progress, StopOnPlateau, fit, load, save
 from pyro_idvae.infer.laplace import AutoInjectiveLaplace
 from pyro_idvae.infer.mcmc import mcmc
+from pyro_idvae.infer.objectives import make_objective
 from pyro_idvae.infer.rowwise.vectorized import VectorizedHMC
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "from_guide",
     "from_mcmc",
     "load",
+    "make_objective",
     "mcmc",
     "save",
 ]

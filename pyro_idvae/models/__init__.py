@@ -5,6 +5,7 @@ from pyro_idvae.models.bayesian import BayesianModel
 from pyro_idvae.models.classical import GaussianMixture, ProbabilisticPCA
 from pyro_idvae.models.encoder import Encoder, mlp
 from pyro_idvae.models.idvae import IDVAE
+from pyro_idvae.models.skip import SkipMLP
 from pyro_idvae.models.vae import VAE, VAEGuide, VAEModel
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Encoder",
     "GaussianMixture",
     "ProbabilisticPCA",
+    "SkipMLP",
     "VAEGuide",
     "VAEModel",
     "mlp",

@@ -80,7 +80,7 @@ class BayesianModel(PyroModule):
         >>> model = BayesianModel(vae.model, prior=1.0)
         >>> draws = idvae.mcmc(
         ...     model, torch.randn(5, 3), num_samples=5, warmup_steps=5, num_chains=1,
-        ...     progress=False,
+        ...     kernel_options={"max_tree_depth": 4}, progress=False,
         ... )
         >>> draws["posterior"]["likelihood.injection.g2.potential.weight"].shape
         (1, 5, 4, 3)

@@ -4,7 +4,9 @@
 from pyro_idvae.plots.calibration import plot_calibration
 from pyro_idvae.plots.collapse import plot_collapse
 from pyro_idvae.plots.compare import plot_compare
+from pyro_idvae.plots.consistency import plot_consistency
 from pyro_idvae.plots.directions import plot_directions
+from pyro_idvae.plots.forecast import plot_forecast
 from pyro_idvae.plots.latent_walk import plot_latent_walk
 from pyro_idvae.plots.likelihood_surface import plot_likelihood_surface
 from pyro_idvae.plots.losses import plot_losses
@@ -16,7 +18,9 @@ __all__ = [
     "plot_calibration",
     "plot_collapse",
     "plot_compare",
+    "plot_consistency",
     "plot_directions",
+    "plot_forecast",
     "plot_latent_walk",
     "plot_likelihood_surface",
     "plot_losses",

@@ -32,14 +32,15 @@ FUNCTIONS = {
     "autopsy": idvae.autopsy,
     "evaluate": idvae.evaluate,
     "log_evidence": idvae.log_evidence,
+    "consistency": lambda m, g, x: idvae.consistency([(m, g), (m, g)], x),
     "find_witness": lambda m, g, x: idvae.find_witness(m, x),
     "calibrate kernel": lambda m, g, x: idvae.calibrate(m, x, kernel="nuts"),
     "calibrate guide": lambda m, g, x: idvae.calibrate(m, x, guide=g),
     "surface": lambda m, g, x: idvae.plot_likelihood_surface(m, x),
     "laplace": lambda m, g, x: idvae.AutoInjectiveLaplace(m).start(x),
 }
-# None means "no data" to these two.
-TAKE_NONE = ("certify", "find_witness")
+# None means "no data" to these.
+TAKE_NONE = ("certify", "consistency", "find_witness")
 
 
 class Rows(Dataset):
@@ -134,6 +135,7 @@ PAIRS = (
     "active_units",
     "autopsy",
     "calibrate guide",
+    "consistency",
     "evaluate",
     "log_evidence",
 )

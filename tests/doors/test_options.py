@@ -455,6 +455,29 @@ REFUSED = [
         ArgumentError,
         "latents are where the upper bound begins: pass bounds='both' with them",
     ),
+    *(
+        (
+            lambda runs=runs, options=options: idvae.consistency(
+                runs, **{"data": None if type(runs[0]) is torch.Tensor else X, **options}
+            ),
+            ArgumentError,
+            message,
+        )
+        for runs, options, message in (
+            ([vae(), vae()], {"data": None}, "data is None, but run 0 is a model and its guide"),
+            ([X, X], {"data": X}, "data was given, but no run is a model with its guide: leave it"),
+            ([X, X], {"num_samples": 1}, "num_samples=1: expected an integer of at least 2"),
+            ([X, X], {"num_splits": 0}, "num_splits=0: expected an integer of at least 1"),
+            ([X, X], {"threshold": -0.1}, "threshold=-0.1: expected a finite number of at least 0"),
+            ([X, X], {"threshold": 1.0}, "threshold=1.0: expected a finite number of at least 0"),
+            ([X, X], {"confidence": 1.0}, "confidence=1.0: expected a finite number above 0"),
+            ([X, X], {"confidence": "a"}, "confidence='a': expected a finite number above 0"),
+            ([X, X], {"var_names": 3}, "var_names=3: expected names of sites"),
+            ([vae(), vae()], {"var_names": ["z"]}, "var_names=['z']: expected some of ['latent']"),
+            ([vae(), vae()], {"var_names": []}, "var_names=[]: expected some of ['latent']"),
+            ([X, X], {}, "the runs have 7 rows: expected at least 48"),
+        )
+    ),
     (
         lambda: idvae.AutoInjectiveLaplace(vae().model, num_steps=0),
         ArgumentError,
@@ -499,6 +522,7 @@ SEEDED = {
     "autopsy": lambda seed: idvae.autopsy(vae().model, vae().guide, X, seed=seed),
     "evaluate": lambda seed: idvae.evaluate(vae().model, vae().guide, X, seed=seed),
     "log_evidence": lambda seed: idvae.log_evidence(vae().model, None, X, seed=seed),
+    "consistency": lambda seed: idvae.consistency([vae(), vae()], X, seed=seed),
     "calibrate": lambda seed: idvae.calibrate(vae().model, X, guide=vae().guide, seed=seed),
     "witness": lambda seed: idvae.find_witness(vae().model, X, seed=seed),
     "witness of a likelihood": lambda seed: idvae.find_witness(vae().likelihood, seed=seed),

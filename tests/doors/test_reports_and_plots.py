@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pyro_idvae as idvae
-from pyro_idvae.errors import ArgumentError, ShapeError
+from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 from tests.doors.common import data, small, told
 
 X = data()
@@ -30,6 +30,7 @@ def made():
         "nuts": nuts,
         "rep": idvae.collapse_report(nuts),
         "cert": idvae.certify(vae().likelihood),
+        "same": idvae.consistency([torch.randn(30, 2), torch.randn(30, 2)]),
         "cal": idvae.calibrate(model, X, guide=guide, num_replications=10, num_draws=9),
     }
 
@@ -120,6 +121,37 @@ REFUSED = [
         ArgumentError,
         "probs=(): expected at least one, e.g. (0.5, 0.9)",
     ),
+    *(
+        (lambda runs=runs: idvae.consistency(runs()), kind, message)
+        for runs, kind, message in (
+            (lambda: 3, ArgumentError, "runs=3: expected a list or a dict of pairs (model, guide)"),
+            (lambda: None, ArgumentError, "runs=None: expected a list or a dict of pairs"),
+            (lambda: "ab", ArgumentError, "runs='ab': expected a list or a dict of pairs"),
+            (lambda: X, ArgumentError, "runs is a torch Tensor: expected a list or a dict"),
+            (X.numpy, ArgumentError, "runs is a numpy ndarray: expected a list or"),
+            (lambda: made()["svi"], ArgumentError, "expected a list or a dict of pairs (model,"),
+            (vae, ArgumentError, "expected a list or a dict of pairs (model, guide)"),
+            (lambda: [], ArgumentError, "runs has 0: expected at least two to compare"),
+            (lambda: [X], ArgumentError, "runs has 1: expected at least two to compare"),
+            (lambda: {"a": X}, ArgumentError, "runs has 1: expected at least two to compare"),
+            (lambda: [X, 3], ArgumentError, "run 1 is 3: expected one of pairs (model, guide),"),
+            (lambda: {"a": X, "b": None}, ArgumentError, "b is None: expected one of pairs"),
+            (lambda: [X, "a.nc"], ArgumentError, "run 1 is 'a.nc': expected one of pairs"),
+            (lambda: [X, vae().likelihood], ArgumentError, "run 1 is a pyro_idvae InjectiveNormal"),
+            (lambda: [X, (1, 2, 3)], ArgumentError, "run 1 is a tuple of 3: expected a model and"),
+            (lambda: [X, X[0]], ShapeError, "run 1 has shape (5,): expected posterior means of"),
+            (lambda: [X, X[:, :0]], ShapeError, "run 1 has shape (7, 0): expected posterior"),
+            (lambda: [X, X[:6]], ShapeError, "run 0 has 7 rows but run 1 6: give all runs the"),
+            (lambda: [X, X / 0], DataError, "run 1 has entries that are not finite: leave these"),
+            (
+                lambda: [X, np.array([["a"]])],
+                ArgumentError,
+                "run 1 holds no real numbers: expected",
+            ),
+            (lambda: [X, X.numpy() * 1j], ArgumentError, "run 1 holds no real numbers: expected"),
+            (lambda: [X[:1], X[:1]], ArgumentError, "the runs have 1 rows: expected at least 24"),
+        )
+    ),
     (
         lambda: idvae.discrete_information([[0.5, 0.6]], [0.5, 0.5]),
         ArgumentError,
@@ -174,6 +206,22 @@ REFUSED = [
         lambda: idvae.plot_collapse(made()["rep"], ax=3),
         ArgumentError,
         "ax is a int: expected matplotlib axes",
+    ),
+    *(
+        (lambda options=options: idvae.plot_consistency(made()["same"], **options), kind, message)
+        for options, kind, message in (
+            ({"pair": 3}, ArgumentError, "pair=3: expected names of two runs"),
+            ({"pair": ("run 0",)}, ArgumentError, "pair=('run 0',): expected two of ['run 0',"),
+            ({"pair": ("run 0", "a")}, ArgumentError, "pair=('run 0', 'a'): expected two of"),
+            ({"pair": ("run 1",) * 2}, ArgumentError, "pair=('run 1', 'run 1'): expected two of"),
+            ({"axes": 3}, ArgumentError, "axes is a int: expected matplotlib axes"),
+            ({"axes": []}, ShapeError, "axes has 0 axes: expected 2"),
+        )
+    ),
+    (
+        lambda: idvae.plot_consistency(made()["rep"]),
+        ArgumentError,
+        "report is a CollapseReport: expected a Consistency; call consistency(runs)",
     ),
     (
         lambda: idvae.plot_compare(3, made()["nuts"]),

@@ -154,15 +154,15 @@ def test_mcmc_finds_the_closed_form(kernel):
         X,
         kernel=kernel,
         kernel_options=options,
-        num_samples=600,
-        warmup_steps=200,
+        num_samples=300,
+        warmup_steps=100,
         num_chains=2,
         seed=1,
         progress=False,
     )
     data = groups_of(native)
     draws = data["posterior"]["z"].values
-    assert draws.shape == (2, 600, 3)
+    assert draws.shape == (2, 300, 3)
     ess = np.array([float(arviz.ess(draws[..., i])) for i in range(3)])
     error = 0.5**0.5 / np.sqrt(ess)
     assert (abs(draws.mean((0, 1)) - X.numpy() / 2) < 4 * error).all()

@@ -24,6 +24,13 @@ from pyro_idvae.infer.rowwise.chunk import Chunk
 
 X = torch.tensor([[0.5, -1.0, 3.0, 0.0], [1.0, 0.0, -0.5, 2.0], [0.1, 0.2, 0.3, 0.4]])
 OPTIONS = {"num_samples": 12, "warmup_steps": 8, "num_chains": 3, "seed": 4, "progress": False}
+FEW = {
+    "num_samples": 20,
+    "num_chains": 2,
+    "num_steps": 2,
+    "mcmc_options": {"warmup_steps": 5},
+    "seed": 0,
+}
 SHORT = {
     "nuts": {"max_tree_depth": 3},
     "hmc": {"step_size": 0.25, "trajectory_length": 0.5, "adapt_step_size": False},
@@ -101,7 +108,7 @@ def test_chains_keep_their_draws_whenever_they_are_interrupted(kernel):
     outcomes = []
     # The last calls are those of the densities, prior draws and limits.
     late = [calls.count - back for back in (0, 2, 5)]
-    for moment in [*moments(calls.count, 6), *late]:
+    for moment in [*moments(calls.count, 4), *late]:
         vae = pair()
         before = state_of(vae.model, vae.guide)
         with Calls(vae.model, at=[moment]):
@@ -226,10 +233,8 @@ CALLED = {
         vae.model, X, guide=vae.guide, num_replications=10, num_draws=4
     ),
     "certify": lambda vae: idvae.certify(vae.model, X),
-    "find_witness": lambda vae: idvae.find_witness(vae.model, X, num_steps=3, num_starts=4),
-    "autopsy": lambda vae: idvae.autopsy(
-        vae.model, vae.guide, X, num_samples=20, num_chains=2, num_steps=2, seed=0
-    ),
+    "find_witness": lambda vae: idvae.find_witness(vae.model, X, num_steps=3, num_starts=2),
+    "autopsy": lambda vae: idvae.autopsy(vae.model, vae.guide, X, **FEW),
     # With one chunk of rows there is none that is done before.
     "log_evidence": lambda vae: idvae.log_evidence(
         vae.model, vae.guide, X, num_chains=4, num_temperatures=2, num_elbo_samples=5, seed=0
@@ -287,9 +292,7 @@ def test_an_interrupt_leaves_the_parameters_of_functions_as_they_were(name):
     x = torch.tensor([0.5, -1.0, 2.0])
     run = {
         "from_guide": lambda: idvae.from_guide(model, guide, x, num_samples=20),
-        "autopsy": lambda: idvae.autopsy(
-            model, guide, x, num_samples=20, num_chains=2, num_steps=2, seed=0
-        ),
+        "autopsy": lambda: idvae.autopsy(model, guide, x, **FEW),
     }[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -76,7 +76,7 @@ def test_nuts_finds_the_posterior_given_the_loadings():
     w, x = torch.randn(4, 2), torch.randn(3, 4)
     model = poutine.condition(pca, data={"w": w})
     data = groups_of(
-        mcmc(model, x, num_samples=600, warmup_steps=200, num_chains=1, seed=0, progress=False)
+        mcmc(model, x, num_samples=300, warmup_steps=100, num_chains=1, seed=0, progress=False)
     )
     draws = torch.tensor(data["posterior"]["z"].values[0])
     exact = pca.posterior(x, w)

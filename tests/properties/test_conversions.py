@@ -55,7 +55,7 @@ def model_of(sites):
     return model
 
 
-@searched(12)
+@searched(8)
 @given(
     sites=SITES,
     chains=st.integers(1, 3),

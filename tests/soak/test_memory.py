@@ -27,7 +27,13 @@ GROWTH = {
 
 
 def sizes_of(name):
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    settings = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MPLBACKEND": "Agg",
+        # Large blocks go back at once: what is measured is what is held, not what is kept in hand.
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+    }
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.soak.work", name],
         cwd=ROOT,
@@ -49,4 +55,4 @@ def test_the_second_half_needs_no_more_than_the_first(name):
 
 def test_a_million_weights_of_a_row_need_no_more_than_a_third_of_them():
     _, some, many = sizes_of("weights")
-    assert many - some < 32.0
+    assert many - some < 8.0

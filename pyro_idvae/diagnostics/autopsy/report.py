@@ -176,7 +176,7 @@ def autopsy(
         >>> vae = idvae.IDVAE(5, 1, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
         >>> x = vae.likelihood.condition(torch.randn(50, 1)).sample()
         >>> guide = idvae.AutoInjectiveLaplace(vae.model)
-        >>> idvae.autopsy(vae.model, guide, x, num_samples=100, seed=0).verdicts
+        >>> idvae.autopsy(vae.model, guide, x, num_samples=100, num_steps=100, seed=0).verdicts
         {'latent[0]': 'healthy'}
 
     Reference:

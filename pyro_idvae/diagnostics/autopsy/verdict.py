@@ -42,8 +42,11 @@ EVIDENCE = {
 }
 IGNORED = "the likelihood does not depend on it, or hardly"
 INJECTIVE = (
-    "the likelihood depends on it, being injective, but by less than ε: raise its least rate L"
+    "the likelihood depends on it, being injective, but by less than ε: raise its least rate L "
+    "some {times:.2g} times for {wanted:.2g} nat, by ½ log(1 + L²)"
 )
+LEAST_NATS = 1e-3
+"""Of a latent that is to say how much steeper f must be."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,14 @@ def _figures(case: _Case, found: Findings) -> dict[str, Any]:
         "best": f"a free q of its family {words['free']}"
         if freed
         else f"its encoder, taught from exact draws, {words['retrained']}",
-        "depends": INJECTIVE if found.injective else IGNORED,
+        "depends": _steeper(row["kl"], found.exact.epsilon) if found.injective else IGNORED,
         "taught": taught,
         "why": found.no_free,
     }
+
+
+def _steeper(nats: float, epsilon: float) -> str:
+    """Say how much steeper an injection must be for twice the nats that count as none."""
+    wanted, there = 2 * epsilon, max(nats, LEAST_NATS)
+    times = math.sqrt(math.expm1(2 * wanted) / math.expm1(2 * there))
+    return INJECTIVE.format(times=times, wanted=wanted)

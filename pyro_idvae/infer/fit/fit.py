@@ -9,23 +9,21 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.infer import Trace_ELBO
 from pyro.optim import PyroOptim
 
 from pyro_idvae._checks import check_path
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.enumerated import check_enumeration
-from pyro_idvae.infer.fit.batches import check_batches, split_data
+from pyro_idvae.infer.fit.batches import TensorBatches, check_batches, split_data
 from pyro_idvae.infer.fit.callbacks import Callbacks
 from pyro_idvae.infer.fit.checkpoints import Checkpoints
 from pyro_idvae.infer.fit.identity import data_identity, model_identity
 from pyro_idvae.infer.fit.loop import train
-from pyro_idvae.infer.fit.objective import described, prepare
+from pyro_idvae.infer.fit.objective import chosen, described, prepare, tell
 from pyro_idvae.infer.fit.optimizers import OptimizerFactory, SchedulerFactory
 from pyro_idvae.infer.fit.options import FitOptions
 from pyro_idvae.infer.fit.pair import PairTensors
 from pyro_idvae.infer.fit.preparation import (
-    check_elbo,
     check_together,
     claimed,
     make_optimizer,
@@ -34,6 +32,7 @@ from pyro_idvae.infer.fit.preparation import (
 from pyro_idvae.infer.fit.result import FitResult
 from pyro_idvae.infer.fit.run import Run
 from pyro_idvae.infer.fit.trainer import Trainer
+from pyro_idvae.infer.objectives.weighted import innermost
 from pyro_idvae.programs.plates import subsampled_size
 from pyro_idvae.programs.run import Program, gradients
 
@@ -45,6 +44,7 @@ def fit(
     data: Any,
     *,
     elbo: Any = None,
+    objective: Any = None,
     optimizer: OptimizerFactory | PyroOptim | None = None,
     scheduler: SchedulerFactory | None = None,
     num_epochs: int = 100,
@@ -84,6 +84,8 @@ def fit(
         data: a Tensor; a tuple (positional) or dict (keyword) of arguments with the same number of
             rows; a ``Dataset`` or a ``DataLoader`` of such.
         elbo: a Pyro ELBO; ``Trace_ELBO()`` by default.
+        objective: a remedy for posterior collapse instead: a name, such as ``"free_bits"``, or one
+            made by :func:`make_objective`. It begins anew unless the fit goes on.
         optimizer: a function of the parameters, e.g. ``partial(torch.optim.Adam, lr=1e-3)`` (the
             default), or a ``pyro.optim`` optimiser.
         scheduler: a function of torch's optimiser that returns a schedule, e.g.
@@ -123,8 +125,8 @@ def fit(
         CheckpointError: if the folder cannot be written to, is in use, or holds a fit of another
             model, data or options.
         ArgumentError: for an argument out of range, a site outside the plate of a minibatch, a
-            guide that cannot run on other rows, sites to enumerate under an ELBO that does not, or
-            two modules under one parameter name.
+            guide that cannot run on other rows, sites to enumerate under an ELBO that does not, two
+            modules under one parameter name, or ``elbo`` with ``objective``.
 
     Example:
         >>> import torch
@@ -152,8 +154,7 @@ def fit(
         keep=keep,
     )
     called = Callbacks(callbacks)
-    elbo = Trace_ELBO() if elbo is None else elbo
-    check_elbo(elbo)
+    elbo = chosen(elbo, objective, kl_warmup)
     folder = None if checkpoint is None else check_path("checkpoint", checkpoint)
     check_together(options, validation, resume, checkpoint)
     base_seed = resume.state.seed if resume is not None and resume.state is not None else seed or 0
@@ -166,8 +167,11 @@ def fit(
         if seed is not None:
             pyro.set_rng_seed(seed)
         claim = claimed(model, guide, train_on, held_out, first)
-        check_enumeration(elbo, claim.model_trace, claim.guide_trace)
+        check_enumeration(innermost(elbo), claim.model_trace, claim.guide_trace)
         prepare(elbo, model, guide, first)
+        tell(elbo, "attach", train_on.arguments if isinstance(train_on, TensorBatches) else first)
+        if resume is None:
+            tell(elbo, "restart")
         trained = {name: p for name, p in claim.parameters.items() if p.requires_grad}
         if not trained:
             raise ArgumentError("model and guide have no parameters: there is nothing to fit")

@@ -96,8 +96,6 @@ class _Loop:
     def epoch(self, bar: Any, signals: Signals) -> bool:
         """Do one; tell whether it was whole."""
         run, result, epoch = self.own, self.result, self.progress.epoch
-        warmup = self.options.kl_warmup
-        weight = 1.0 if warmup == 0 else min(1.0, (epoch + 1) / warmup)
         trainer = run.trainer
 
         def after_step(loss: float) -> bool:
@@ -105,7 +103,7 @@ class _Loop:
             run.callbacks.call("on_step", self.progress)
             return not signals.requested
 
-        loss = trainer.epoch(run.train, weight, run.generator, after_step)
+        loss = trainer.epoch(run.train, epoch, run.generator, after_step)
         if loss is None:
             self.go_back()
             return False

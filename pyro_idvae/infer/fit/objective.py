@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the fit loop needs to know of an objective: weights, state and culprits."""
+"""What the fit loop needs to know of an objective: which one, its state, and culprits."""
 
 from __future__ import annotations
 
@@ -9,26 +9,76 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.infer import Trace_ELBO
+from pyro.infer.elbo import ELBO
 from torch import Tensor
 
 from pyro_idvae import _upstream
+from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.enumerated import DRAWING
+from pyro_idvae.infer.objectives.annealed import Annealed
+from pyro_idvae.infer.objectives.objective import options_of
+from pyro_idvae.infer.objectives.schedules import Linear
+from pyro_idvae.infer.objectives.table import make_objective
+from pyro_idvae.infer.objectives.weighted import innermost
 from pyro_idvae.programs.arguments import Arguments
 from pyro_idvae.programs.run import Program, evaluating, run_pair, undisturbed
 from pyro_idvae.programs.sites import latent_sites, observed_sites
 
 
-def kl_weight(program: Program, weight: float) -> Program:
-    """Return the program with its latents' log densities weighted; itself for a weight of 1."""
-    if weight == 1.0:
-        return program
+def chosen(elbo: Any, objective: Any, kl_warmup: int) -> Any:
+    """Return what is minimised: an ELBO of Pyro's, a remedy, or one of them under a KL warm-up.
 
-    def scale(msg: Any) -> None:
-        if not msg["is_observed"]:
-            msg["scale"] = msg["scale"] * weight
+    Raises:
+        ArgumentError: for both at once, what is neither, or two schedules of the KL's weight.
+    """
+    if objective is not None and elbo is not None:
+        name = objective if isinstance(objective, str) else type(objective).__name__
+        raise ArgumentError(
+            f"elbo={type(elbo).__name__} with objective={name!r}: leave one out; 'beta' and "
+            "'annealed' weight any ELBO: objective=make_objective('beta', elbo=...)"
+        )
+    if isinstance(objective, str):
+        objective = make_objective(objective)
+    elif objective is not None:
+        check_elbo(objective, "objective")
+    else:
+        objective = Trace_ELBO() if elbo is None else elbo
+        check_elbo(objective)
+    if not kl_warmup:
+        return objective
+    if isinstance(objective, Annealed):
+        raise ArgumentError(
+            f"kl_warmup={kl_warmup} with an Annealed objective: both are schedules of the KL's "
+            "weight; leave one of them out"
+        )
+    return Annealed(Linear(kl_warmup), unit="epochs", elbo=objective)
 
-    weighted: Program = _upstream.Handler(sample=scale)(program)
-    return weighted
+
+def check_elbo(elbo: Any, name: str = "elbo") -> None:
+    """Raise unless something is an objective: an object with ``loss`` and ``loss_and_grads``.
+
+    Args:
+        elbo: what was given for it.
+        name: of the argument.
+    """
+    if isinstance(elbo, type):
+        raise ArgumentError(
+            f"{name} is the class {elbo.__name__}: pass an instance, {elbo.__name__}()"
+        )
+    if isinstance(elbo, ELBO):
+        return
+    if not all(callable(getattr(elbo, part, None)) for part in ("loss", "loss_and_grads")):
+        raise ArgumentError(
+            f"{name}={elbo!r:.60}: expected a Pyro ELBO, e.g. pyro.infer.Trace_ELBO()"
+        )
+
+
+def tell(elbo: Any, method: str, *arguments: Any) -> None:
+    """Call a method of an objective that has it."""
+    function = getattr(elbo, method, None)
+    if function is not None:
+        function(*arguments)
 
 
 def prepare(elbo: Any, model: Program, guide: Program, arguments: Arguments) -> None:
@@ -37,6 +87,7 @@ def prepare(elbo: Any, model: Program, guide: Program, arguments: Arguments) -> 
     A fit that goes on in another process has another ELBO: its first step must draw as many random
     numbers as any other.
     """
+    elbo = innermost(elbo)
     only_draws = isinstance(elbo, DRAWING) and not elbo.vectorize_particles
     if getattr(elbo, "max_plate_nesting", None) == math.inf and not only_draws:
         with torch.no_grad(), poutine.block(), undisturbed(arguments), evaluating(model, guide):
@@ -63,9 +114,8 @@ def load_objective(elbo: Any, state: dict[str, Any]) -> None:
 
 
 def described(elbo: Any) -> str:
-    """Return what an objective is: its class and its options that are numbers."""
-    options = {k: v for k, v in vars(elbo).items() if isinstance(v, (bool, int, float, str))}
-    return f"{type(elbo).__name__} {dict(sorted(options.items()))}"
+    """Return what an objective is: its class and its options that are numbers or words."""
+    return f"{type(elbo).__name__} {options_of(elbo)}"
 
 
 def sampled_kl(

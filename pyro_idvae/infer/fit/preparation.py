@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from pyro.infer.elbo import ELBO
 from torch import Tensor
 
 from pyro_idvae.errors import ArgumentError
@@ -22,20 +21,6 @@ from pyro_idvae.programs.parameters import Claim, claim_parameters
 from pyro_idvae.programs.plates import check_amortised, check_minibatch, subsampled_size
 from pyro_idvae.programs.run import Program, modules_of
 from pyro_idvae.programs.sites import check_sites
-
-
-def check_elbo(elbo: Any) -> None:
-    """Raise unless something is an objective: an object with ``loss`` and ``loss_and_grads``."""
-    if isinstance(elbo, type):
-        raise ArgumentError(
-            f"elbo is the class {elbo.__name__}: pass an instance, {elbo.__name__}()"
-        )
-    if isinstance(elbo, ELBO):
-        return
-    if not all(callable(getattr(elbo, name, None)) for name in ("loss", "loss_and_grads")):
-        raise ArgumentError(
-            f"elbo={elbo!r:.60}: expected a Pyro ELBO, e.g. pyro.infer.Trace_ELBO()"
-        )
 
 
 def check_together(

@@ -119,10 +119,12 @@ class Run:
         Raises:
             CheckpointError: for another model, guide or objective of the same shapes.
         """
-        before = self.pair.copy()
+        before, own = self.pair.copy(), copied(objective_state(self.trainer.elbo))
         self.pair.load(where, state.weights)
+        load_objective(self.trainer.elbo, copied(state.objective))
         found = self._probe()
         self.pair.load(where, before)
+        load_objective(self.trainer.elbo, own)
         if state.probe is None or found is None:
             return
         if abs(found - state.probe) > PROBE_TOLERANCE * (1 + abs(found)):

@@ -15,7 +15,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from pyro_idvae import _upstream
 from pyro_idvae.errors import DataError, NonFiniteLossError
 from pyro_idvae.infer.fit.batches import Batches
-from pyro_idvae.infer.fit.objective import kl_weight, non_finite_sites, sampled_kl
+from pyro_idvae.infer.fit.objective import non_finite_sites, sampled_kl, tell
 from pyro_idvae.infer.fit.optimizers import NamedOptimizer
 from pyro_idvae.infer.fit.result import FitResult
 from pyro_idvae.programs.arguments import Arguments, named_arguments, row_count
@@ -86,7 +86,7 @@ class Trainer:
     def epoch(
         self,
         batches: Batches,
-        weight: float,
+        number: int,
         generator: torch.Generator,
         after_step: Callable[[float], bool],
     ) -> float | None:
@@ -94,7 +94,7 @@ class Trainer:
 
         Args:
             batches: the training data.
-            weight: of the latents' KL.
+            number: of the epoch, from 0.
             generator: shuffles the batches.
             after_step: called with the loss of each step; tells whether to go on.
 
@@ -102,11 +102,12 @@ class Trainer:
             The loss; None if the epoch was broken off with batches left.
         """
         total, rows, going = 0.0, 0, True
+        tell(self.elbo, "begin_epoch", number)
         for arguments in batches.batches(generator):
             if not going:
                 return None
             size = self.divisor(arguments)
-            loss = self.step(arguments, weight)
+            loss = self.step(arguments)
             total += loss * size
             rows += size
             self.last_batch = arguments
@@ -122,7 +123,7 @@ class Trainer:
             torch.manual_seed(seed)
             for arguments in batches.batches(None):
                 size = self.divisor(arguments)
-                loss = partial(self.loss, arguments, 1.0, backward=False)
+                loss = partial(self.loss, arguments, backward=False)
                 total += size * self.guarded(arguments, loss)
                 rows += size
         return total / rows
@@ -131,12 +132,11 @@ class Trainer:
         """Return a number that is another one for other programs, parameters or data."""
         with torch.random.fork_rng(devices=self.devices), evaluating(self.model, self.guide):
             torch.manual_seed(0)
-            return self.loss(arguments, 1.0, backward=False)
+            return self.loss(arguments, backward=False)
 
-    def loss(self, arguments: Arguments, weight: float, *, backward: bool) -> float:
-        """Return the −ELBO of a batch per data point, leaving gradients if wanted."""
-        args, kwargs = arguments
-        model, guide = kl_weight(self.model, weight), kl_weight(self.guide, weight)
+    def loss(self, arguments: Arguments, *, backward: bool) -> float:
+        """Return the loss of a batch per data point, leaving gradients if wanted."""
+        (args, kwargs), model, guide = arguments, self.model, self.guide
         divisor = self.divisor(arguments)
         if not backward:
             with torch.no_grad():
@@ -147,9 +147,9 @@ class Trainer:
         _upstream.divide_all([t.grad for t in self.tensors if t.grad is not None], divisor)
         return loss
 
-    def step(self, arguments: Arguments, weight: float) -> float:
+    def step(self, arguments: Arguments) -> float:
         """Take one optimiser step, or go back to the last good parameters and raise."""
-        loss = self.guarded(arguments, lambda: self.loss(arguments, weight, backward=True))
+        loss = self.guarded(arguments, lambda: self.loss(arguments, backward=True))
         used = [t for t in self.tensors if t.grad is not None]
         limit = math.inf if self.max_grad_norm is None else self.max_grad_norm
         norm = float(torch.nn.utils.clip_grad_norm_(used, limit)) if used else 0.0
