@@ -152,7 +152,8 @@ def top_level_table(app, docname, source):
         return
     app.env.reread_always.add(docname)
     rows = ["| layer | names |", "|---|---|"]
-    for module in sorted(public_modules(), key=lambda m: API_ORDER.index(m.__name__)):
+    layers = [module for module in public_modules() if module.__name__.count(".") == 1]
+    for module in sorted(layers, key=lambda m: API_ORDER.index(m.__name__)):
         names = [name for name in module.__all__ if name in pyro_idvae.__all__]
         if names:
             roles = ("class" if name[0].isupper() else "func" for name in names)

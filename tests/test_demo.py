@@ -24,7 +24,7 @@ def run(monkeypatch, out, *options):
     monkeypatch.setattr(demo, "EVIDENCE", {"num_chains": 4, "num_temperatures": 2})
     monkeypatch.setattr(demo, "NUM_JUDGED", 10)
     monkeypatch.setattr(
-        sys, "argv", ["pyro_idvae", "--out", str(out), "--epochs", "2", "--draws", "8", *options]
+        sys, "argv", ["pyro_idvae", "--out", str(out), "--epochs", "2", "--draws", "7", *options]
     )
     __main__.main()
 
@@ -50,7 +50,7 @@ def test_the_demo_writes_what_it_says_and_repeats_itself(monkeypatch, tmp_path, 
     assert [row["model"] for row in rows] == ["VAE", "IDVAE"]
     assert abs(int(rows[0]["parameters"]) / int(rows[1]["parameters"]) - 1) < 0.1
     data = groups_of(arviz.from_netcdf(str(tmp_path / "a" / "posterior.nc")))
-    assert data["posterior"]["latent"].shape == (2, 8, 3, 16)
+    assert data["posterior"]["latent"].shape == (2, 7, 3, 16)
     leave_pictures_out(monkeypatch)
     run(monkeypatch, tmp_path / "b")
     again = read(tmp_path / "b" / "summary.csv")
@@ -82,8 +82,8 @@ def pressing(monkeypatch, moment):
 
 
 def test_the_demo_keeps_what_is_finished_when_it_is_interrupted(monkeypatch, tmp_path, capsys):
-    # Eight steps of warm-up and eight draws of one chain, then six draws of the other.
-    pressing(monkeypatch, 31)
+    # Seven steps of warm-up and seven draws of one chain, then six draws of the other.
+    pressing(monkeypatch, 28)
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, tmp_path)
     assert ended.value.code == 130

@@ -152,14 +152,7 @@ REPORTS = {
     "a collapse report": lambda: collapse_report(drawn()[1]),
     "a comparison": lambda: compare(*drawn()),
     "an autopsy": lambda: autopsy(
-        small().model,
-        small().guide,
-        X,
-        num_samples=20,
-        num_chains=2,
-        num_steps=2,
-        mcmc_options={"warmup_steps": 5},
-        seed=0,
+        small().model, small().guide, X, num_samples=40, num_chains=2, num_steps=2, seed=0
     ),
     "a witness": lambda: find_witness(small().likelihood, num_starts=2, num_steps=2),
     "a witness of a model": lambda: find_witness(small().model, X, num_starts=2, num_steps=2),

@@ -105,15 +105,15 @@ def mcmc(
         >>> import pyro_idvae as idvae
         >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
         >>> draws = idvae.mcmc(
-        ...     vae.model, torch.randn(2, 5), num_samples=10, warmup_steps=10, progress=False
+        ...     vae.model, torch.randn(2, 5), num_samples=5, warmup_steps=10, progress=False
         ... )
         >>> draws["posterior"]["latent"].shape
-        (4, 10, 2, 2)
+        (4, 5, 2, 2)
         >>> many = idvae.mcmc(
-        ...     vae.model, torch.randn(500, 5), kernel="vectorized", num_samples=10, progress=False
+        ...     vae.model, torch.randn(500, 5), kernel="vectorized", num_samples=5, progress=False
         ... )
         >>> many["posterior"]["latent"].shape
-        (4, 10, 500, 2)
+        (4, 5, 500, 2)
     """
     sampling = Sampling(
         kernel=kernel,

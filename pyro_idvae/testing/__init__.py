@@ -5,6 +5,7 @@ from pyro_idvae.testing.conditional import ConditionalTransformLaws
 from pyro_idvae.testing.family import FamilyLaws
 from pyro_idvae.testing.injection import InjectionLaws
 from pyro_idvae.testing.likelihood import LikelihoodLaws
+from pyro_idvae.testing.linear_gaussian import LinearGaussian
 from pyro_idvae.testing.objective import ObjectiveTestCase
 from pyro_idvae.testing.potential import PotentialLaws
 from pyro_idvae.testing.run import run_laws
@@ -16,6 +17,7 @@ __all__ = [
     "FamilyLaws",
     "InjectionLaws",
     "LikelihoodLaws",
+    "LinearGaussian",
     "ObjectiveTestCase",
     "PotentialLaws",
     "TransformLaws",

@@ -9,7 +9,7 @@ import pyro_idvae as idvae
 from tests.doors.common import SHORT, data, small
 
 X = data()
-FEW = {"num_samples": 20, "num_chains": 2, "num_steps": 2, "mcmc_options": {"warmup_steps": 5}}
+FEW = {"num_samples": 20, "num_chains": 1, "num_steps": 2, "mcmc_options": {"warmup_steps": 5}}
 SHALLOW = {"num_samples": 9, "evidence_options": {"num_chains": 4, "num_temperatures": 3}}
 NUMBERS = ["evidence", "elbo", "kl", "active_units", "mutual_information", "window_low"]
 

@@ -24,9 +24,10 @@ from pyro_idvae.infer.rowwise.chunk import Chunk
 
 X = torch.tensor([[0.5, -1.0, 3.0, 0.0], [1.0, 0.0, -0.5, 2.0], [0.1, 0.2, 0.3, 0.4]])
 OPTIONS = {"num_samples": 12, "warmup_steps": 8, "num_chains": 3, "seed": 4, "progress": False}
+# One chain, as two that are so short disagree and are weighed, which takes longer than the rest.
 FEW = {
     "num_samples": 20,
-    "num_chains": 2,
+    "num_chains": 1,
     "num_steps": 2,
     "mcmc_options": {"warmup_steps": 5},
     "seed": 0,
@@ -101,7 +102,7 @@ def is_beginning(part, whole):
 @pytest.mark.parametrize("kernel", ["nuts", "hmc"])
 def test_chains_keep_their_draws_whenever_they_are_interrupted(kernel):
     vae = pair()
-    options = {**OPTIONS, "kernel": kernel, "kernel_options": SHORT[kernel]}
+    options = {**OPTIONS, "num_samples": 7, "kernel": kernel, "kernel_options": SHORT[kernel]}
     with Calls(vae.model) as calls:
         whole = groups_of(idvae.mcmc(vae.model, X, **options))
     assert whole["posterior"].attrs["complete"] == 1
@@ -124,11 +125,11 @@ def test_chains_keep_their_draws_whenever_they_are_interrupted(kernel):
         assert after["store"]["of_another"] == before["store"]["of_another"]
         chains, draws = found["posterior"]["latent"].shape[:2]
         complete = found["posterior"].attrs["complete"]
-        assert complete == int((chains, draws) == (3, 12))
+        assert complete == int((chains, draws) == (3, 7))
         outcomes.append("complete" if complete else "part")
         assert [w.filename for w in caught] == [__file__]
         said = str(caught[0].message)
-        assert f"interrupted: {chains} of 3 chains, {draws} of 12 draws" in said
+        assert f"interrupted: {chains} of 3 chains, {draws} of 7 draws" in said
         assert "without limits of the marginals" in said
         for group in ("posterior", "log_likelihood", "log_prior"):
             is_beginning(found[group], whole[group])

@@ -31,7 +31,9 @@ def test_a_flow_guide_of_brenier_maps_beats_a_normal_guide():
         svi = SVI(banana, guide, pyro.optim.Adam({"lr": 0.02}), elbo)
         return torch.tensor([svi.step() for _ in range(300)])[-100:]
 
-    flow = final_losses(AutoNormalizingFlow(banana, partial(iterated, 2, brenier, hidden_dims=[16])))
+    flow = final_losses(
+        AutoNormalizingFlow(banana, partial(iterated, 2, brenier, hidden_dims=[16]))
+    )
     normal = final_losses(AutoMultivariateNormal(banana))
     error = ((flow.var() + normal.var()) / 100).sqrt()
     assert flow.mean() < normal.mean() - 4 * error

@@ -14,7 +14,7 @@ from pyro_idvae.programs.run import Program
 
 @dataclass
 class Progress:
-    """Where a fit is. Losses are negative ELBOs in nats per data point.
+    """Where a fit is. Losses are negative ELBOs, or its objective's, in nats per data point.
 
     Attributes:
         model: the model.

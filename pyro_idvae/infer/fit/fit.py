@@ -64,11 +64,11 @@ def fit(
 ) -> FitResult:
     r"""Fit model and guide by stochastic variational inference.
 
-    The objective is the negative ELBO *per data point*, in nats, so learning rates and
-    ``max_grad_norm`` do not depend on the batch size. A batch of B of N rows stands for all: this
-    is the ELBO of a plate of size N with the batch's sites scaled by N/B, divided by N. It needs
-    every site inside the plate and a guide that reads the data; anything else raises. A model that
-    subsamples a plate itself is left alone.
+    The objective is the negative ELBO *per data point*, in nats, or a remedy for posterior collapse
+    in its place, so learning rates and ``max_grad_norm`` do not depend on the batch size. A batch
+    of B of N rows stands for all: this is the ELBO of a plate of size N with the batch's sites
+    scaled by N/B, divided by N. It needs every site inside the plate and a guide that reads the
+    data; anything else raises. A model that subsamples a plate itself is left alone.
 
     Parts in evaluation mode stay so, and parameters that do not require grad stay as they are.
 
@@ -198,7 +198,7 @@ def fit(
             "pair": model_identity(pair, claim, model, guide),
             "data": data_identity(train_on),
             "validation": data_identity(held_out),
-            "elbo": described(elbo),
+            "elbo": described(elbo.elbo if kl_warmup else elbo),
             **named.described(),
             **options.described(),
         }

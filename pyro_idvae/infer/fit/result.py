@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class FitResult:
-    """What :func:`fit` did. Losses are negative ELBOs in nats per data point.
+    """What :func:`fit` did. Losses are negative ELBOs, or its objective's, in nats per data point.
 
     It can be pickled: all but ``optimizer`` and ``scheduler``, whose states are kept by the names
     of the parameters. To resume from it then, pass ``fit`` the same two.
 
     Attributes:
         losses: training loss of each epoch, including the KL warm-up's weight.
-        validation_losses: validation loss of each epoch, with full weight; empty without one.
+        validation_losses: validation loss of each epoch, with full weight; empty without one. Of an
+            objective what its ``loss`` says.
         kl: KL(q ‖ p) of the latents in nats per data point after each epoch, one Monte-Carlo draw
             on the epoch's last batch.
         best_epoch: epoch, from 0, whose parameters the model has now.

@@ -16,6 +16,7 @@ from pyro_idvae.infer.objectives.schedules import Cyclical, Linear
 from pyro_idvae.infer.objectives.semi_amortised import SemiAmortised
 from pyro_idvae.infer.objectives.table import OBJECTIVES, make_objective
 from pyro_idvae.infer.objectives.target_rate import TargetRate
+from pyro_idvae.infer.objectives.weighted import Weighted
 
 __all__ = [
     "MMD",
@@ -34,5 +35,6 @@ __all__ = [
     "Objective",
     "SemiAmortised",
     "TargetRate",
+    "Weighted",
     "make_objective",
 ]

@@ -209,7 +209,8 @@ def _replayed(guide: Program, trace: Any, values: dict[str, Tensor], arguments: 
 
 def _log_probs(trace: Any, names: set[str]) -> list[Tensor]:
     trace.compute_log_prob(lambda name, site: name in names)
-    return [trace.nodes[name]["log_prob"] for name in names]
+    # In the trace's order: sums are to be the same in every process.
+    return [site["log_prob"] for name, site in trace.nodes.items() if name in names]
 
 
 def _common_dims(run: Run) -> set[int]:

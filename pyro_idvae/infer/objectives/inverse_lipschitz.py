@@ -63,7 +63,9 @@ class InverseLipschitz(Objective):
         Lipschitz Constraint on the Decoder Network*, ICML 2023.
     """
 
-    exempt: Mapping[str, str] = {}
+    exempt: Mapping[str, str] = {
+        "gradient": "the direction that was found counts as fixed; search_steps=0 obeys",
+    }
 
     def __init__(
         self,
@@ -81,6 +83,8 @@ class InverseLipschitz(Objective):
         self.weight = torch.tensor(check_real("weight", weight, at_least=0.0), dtype=torch.double)
         self.distance = check_real("distance", distance, above=0.0)
         self.search_steps = check_count("search_steps", search_steps, minimum=0)
+        if search_steps == 0:
+            self.exempt = {}
 
     def of_run(self, run: Run, *, training: bool) -> Tensor:
         """Return the loss of a run."""

@@ -99,6 +99,7 @@ class Lagging(Objective):
         if inner_steps == 0:
             self.exempt = {}
         self._data = None if data is None else self._some(as_arguments(data))
+        self._has_own_data = data is not None
         self._known: tuple[Program, Program, Halves] | None = None
         self.restart()
 
@@ -134,7 +135,7 @@ class Lagging(Objective):
 
     def attach(self, arguments: Arguments) -> None:
         """Take rows of the training data for the mixture, unless there are some."""
-        if self._data is None:
+        if not self._has_own_data:
             self._data = self._some(arguments)
 
     def _some(self, arguments: Arguments) -> Arguments:

@@ -26,11 +26,27 @@ class Weighted(ELBO):
     heeds it, score functions included. Sites that ``TraceEnum_ELBO`` sums out must be of one scale:
     a mixture in the prior can be weighted, an observation that depends on its assignment cannot.
 
+    A subclass writes :meth:`training_weight` and :meth:`evaluation_weight`.
+
     Args:
         elbo: a Pyro ELBO; ``Trace_ELBO()`` by default.
 
     Attributes:
         exempt: laws of :class:`ObjectiveTestCase` that the objective does not obey, and why.
+
+    Example:
+        >>> import torch
+        >>> import pyro_idvae as idvae
+        >>> from pyro_idvae.infer.objectives import Weighted
+        >>> class Half(Weighted):
+        ...     def training_weight(self):
+        ...         return 0.5
+        ...     def evaluation_weight(self):
+        ...         return 1.0
+        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
+        >>> x, options = torch.randn(20, 5), {"num_epochs": 2, "seed": 0, "progress": False}
+        >>> idvae.fit(vae.model, vae.guide, x, objective=Half(), **options).num_epochs
+        2
     """
 
     exempt: Mapping[str, str] = {}

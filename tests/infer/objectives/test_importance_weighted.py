@@ -15,7 +15,7 @@ from tests.infer.objectives.common import Chain, refuses
 
 class TestImportanceWeighted(ObjectiveTestCase):
     def make(self):
-        return ImportanceWeighted(4)
+        return ImportanceWeighted(2)
 
     def make_neutral(self):
         return ImportanceWeighted(1, doubly_reparametrised=False)
@@ -94,7 +94,7 @@ def test_the_guides_gradient_has_less_noise():
             ImportanceWeighted(64, doubly_reparametrised=flag, vectorize_particles=True),
             (vae.model, vae.guide, x),
             parameters,
-            40,
+            25,
         )
         .var(0)
         .sum()

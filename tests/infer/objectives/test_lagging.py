@@ -146,3 +146,12 @@ def test_bad_options():
     for name in ("window", "check_every", "patience"):
         refuses(Lagging, f"{name}=0", **{name: 0})
     refuses(Lagging, "rows=1", rows=1)
+
+
+def test_each_fit_brings_its_own_rows():
+    objective = Lagging(inner_steps=1, window=1, check_every=1, patience=100)
+    for rows in (30, 50):
+        vae = small()
+        options = {"objective": objective, "num_epochs": 2, "progress": False}
+        fit(vae.model, vae.guide, data(rows), **options)
+        assert objective.cap == math.log(rows)

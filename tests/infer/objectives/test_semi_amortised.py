@@ -49,14 +49,14 @@ def test_a_batch_that_stands_for_more_rows_takes_the_same_steps():
 
 def test_the_refined_guide_is_better_and_can_be_judged():
     vae, x = small(), data()
-    guide = SemiAmortised(15).trained_guide(vae.model, vae.guide)
+    guide = SemiAmortised(8).trained_guide(vae.model, vae.guide)
     elbo = TraceMeanField_ELBO(num_particles=20)
     assert elbo.loss(vae.model, guide, x) < elbo.loss(vae.model, vae.guide, x) - 10
     found = evaluate(
         vae.model,
         guide,
         x,
-        num_samples=5,
+        num_samples=4,
         num_information_samples=2,
         leave_out=["evidence"],
         seed=0,

@@ -24,7 +24,7 @@ from tests.infer.objectives.common import DOUBLE, Chain
 SEVERAL = sorted(set(OBJECTIVES) - {"latent_reconstruction"})
 
 
-def mean_loss(objective, model, guide, *args, repeats=150):
+def mean_loss(objective, model, guide, *args, repeats=100):
     losses = []
     for seed in range(repeats):
         pyro.set_rng_seed(seed)
@@ -127,10 +127,10 @@ def test_models_that_subsample_their_plate(name):
             pyro.sample("z", dist.Normal(0.5 * x[index], 0.7).to_event(1))
 
     x, objective = torch.randn(50, 2), make_objective(name)
-    losses = torch.tensor([objective.loss(model, guide, x) for _ in range(60)])
+    losses = torch.tensor([objective.loss(model, guide, x) for _ in range(40)])
     sizes["subsample"] = 50
-    whole = torch.tensor([objective.loss(model, guide, x) for _ in range(60)])
-    error = (losses.var() + whole.var()).div(60).sqrt()
+    whole = torch.tensor([objective.loss(model, guide, x) for _ in range(40)])
+    error = (losses.var() + whole.var()).div(40).sqrt()
     exempt = "minibatch" in objective.exempt
     assert abs(losses.mean() - whole.mean()) <= 4.5 * error + exempt * 0.3 * whole.mean()
 
@@ -145,7 +145,7 @@ def test_particles_side_by_side_are_those_one_by_one(name):
         several = {"num_particles": 5}
         beside = {"num_particles": 5, "vectorize_particles": True}
     means = [
-        mean_loss(make_objective(name, **options), vae.model, vae.guide, x, repeats=20)
+        mean_loss(make_objective(name, **options), vae.model, vae.guide, x, repeats=12)
         for options in (several, beside)
     ]
     gap = abs(means[0][0] - means[1][0])
