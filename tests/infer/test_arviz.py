@@ -144,8 +144,8 @@ def test_global_latents_and_plates_elsewhere():
     np.testing.assert_allclose(data["log_likelihood"]["x"].values, wanted, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", ["nuts", "hmc"])
-def test_mcmc_finds_the_closed_form(kernel):
+@pytest.mark.parametrize(("kernel", "draws_each"), [("nuts", 300), ("hmc", 600)])
+def test_mcmc_finds_the_closed_form(kernel, draws_each):
     import arviz
 
     options = {"trajectory_length": 1.5} if kernel == "hmc" else {}
@@ -154,15 +154,15 @@ def test_mcmc_finds_the_closed_form(kernel):
         X,
         kernel=kernel,
         kernel_options=options,
-        num_samples=300,
-        warmup_steps=100,
+        num_samples=draws_each,
+        warmup_steps=draws_each // 3,
         num_chains=2,
         seed=1,
         progress=False,
     )
     data = groups_of(native)
     draws = data["posterior"]["z"].values
-    assert draws.shape == (2, 300, 3)
+    assert draws.shape == (2, draws_each, 3)
     ess = np.array([float(arviz.ess(draws[..., i])) for i in range(3)])
     error = 0.5**0.5 / np.sqrt(ess)
     assert (abs(draws.mean((0, 1)) - X.numpy() / 2) < 4 * error).all()

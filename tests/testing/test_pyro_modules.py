@@ -103,11 +103,17 @@ def test_conditional_transforms(name):
 @pytest.mark.parametrize("name", table.FAMILIES)
 def test_families(name):
     case = table.FAMILIES[name]
-    family, eta = case.make(), torch.randn(4, 3)
+    family = case.make()
+    size = family.parameter_dim(3)
+    eta = torch.randn(4, size)
     x = family(eta, case.total_count).sample()
     same_after_conversion(
         family,
-        lambda f: (f(eta, case.total_count).log_prob(x), f.standardize(x, 3), f.initial_eta(x, 3)),
+        lambda f: (
+            f(eta, case.total_count).log_prob(x),
+            f.standardize(x, size),
+            f.initial_eta(x, size),
+        ),
     )
 
 

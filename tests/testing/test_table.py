@@ -27,7 +27,7 @@ def everything_made():
     for case in table.FAMILIES.values():
         family = case.make()
         yield family
-        yield family(torch.zeros(3), case.total_count)
+        yield family(torch.zeros(family.parameter_dim(3)), case.total_count)
     for case in table.LIKELIHOODS.values():
         yield case.make()
 
