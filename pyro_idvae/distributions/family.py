@@ -48,7 +48,7 @@ class Family(AbstractOrFinal, nn.Module):
     """Whether observations may have an integer dtype."""
 
     least_information = 0.0
-    """Of an observation at its base rate, in noise units: rarer rates are taken for larger ones."""
+    """What an observation has at its base rate, at least; rarer rates are taken for larger ones."""
 
     of_log_rates = False
     """Whether η is, or changes, logarithms of rates."""
@@ -112,7 +112,7 @@ class Family(AbstractOrFinal, nn.Module):
 
     @may_override
     def least_curvature(self, centre: Tensor, radius: float | Tensor) -> Tensor:
-        r"""Return m with D_B(η, η′) ≥ m·|η − η′|²/8 for all η, η′ within a radius of a centre.
+        r"""Return m with D_B(η, η′) ≥ m·‖η − η′‖²/8 for all η, η′ within a radius of a centre.
 
         D_B is the Bhattacharyya distance. In an exponential family by its natural parameters, m is
         the least curvature of the log normaliser there.

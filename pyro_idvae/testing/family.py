@@ -165,7 +165,7 @@ class FamilyLaws:
             _agree((-apart).exp(), (0.5 * ratio).exp().detach(), weights)
 
     def test_least_curvature(self) -> None:
-        """D_B ≥ m·|η − η′|²/8 inside a ball, at its edge and across it."""
+        """D_B ≥ m·‖η − η′‖²/8 inside a ball, at its edge and across it."""
         family = self.make_double()
         centre = self.etas(family)
         torch.manual_seed(4)
