@@ -28,8 +28,9 @@ NUM_PARTICLES = (200, 2000)
 NUM_ANNEALED, CONDITIONAL_ESS, NUM_STEPS = 256, 0.98, 4
 """Annealed particles of a row that no number of the others is enough for, the conditional effective
 sample size from one of their temperatures to the next, and leapfrog steps at each."""
-MOST_ANNEALED = 100
-"""Rows: they take as long as some hundred iterations of a chain."""
+MOST_ANNEALED, LEAST_DRAWS = 100, 100
+"""Rows, which take as long as some hundred iterations of a chain; and draws of a chain: of fewer
+its mode is hardly known, and disagreement may be chance."""
 LARGEST_K, LEAST_SIZE, LEAST_ANNEALED = 0.7, 100.0, 25.0
 """Weights with a heavier tail, or worth fewer particles, tell no masses; annealed ones may be
 fewer."""
@@ -66,8 +67,8 @@ def chain_mass(bound: BoundModel, values: Values) -> ChainMass | None:
 
     is the mass of a mode, shared among the chains that sit in it. Rows with agreeing chains get
     equal shares. Where the weights have a tail index above .7, or are worth fewer than 100
-    particles, others are annealed from a Normal for each chain to the joint density, and have the
-    weights of their paths; a row of which these tell nothing either gets NaN.
+    particles, others are annealed from a Normal for each chain of 100 draws or more to the joint
+    density, and have the weights of their paths; a row of which these tell nothing either gets NaN.
 
     Args:
         bound: the model on its data.
@@ -102,7 +103,7 @@ def chain_mass(bound: BoundModel, values: Values) -> ChainMass | None:
             shares = torch.cat([one for one, _ in found], 1)
             sizes = torch.cat([other for _, other in found])
             left = torch.nonzero(sizes == 0).squeeze(-1)[:MOST_ANNEALED]
-            if len(left):
+            if len(left) and draws >= LEAST_DRAWS:
                 some = rows[left]
                 shares[:, left], sizes[left] = _annealed(bound, u[:, :, some], some)
         mass[:, rows], size[rows] = shares.to(mass), sizes.to(size)

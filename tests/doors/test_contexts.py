@@ -82,7 +82,7 @@ CALLS = {
 }
 
 
-DEAR = {"autopsy", "evaluate", "hmc"}
+DEAR = {"autopsy", "calibrate a kernel", "evaluate", "hmc"}
 """Made of calls that are here themselves."""
 
 

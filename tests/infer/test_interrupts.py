@@ -224,7 +224,7 @@ def test_chains_are_cut_to_keep_most_draws():
 
 CALLED = {
     "from_guide": lambda vae: idvae.from_guide(vae.model, vae.guide, X, num_samples=20),
-    "from_mcmc": lambda vae: idvae.from_mcmc({"latent": torch.randn(2, 20, 3, 2)}, vae.model, X),
+    "from_mcmc": lambda vae: idvae.from_mcmc({"latent": torch.randn(1, 20, 3, 2)}, vae.model, X),
     "importance_log_likelihood": lambda vae: idvae.importance_log_likelihood(
         vae.model, vae.guide, X, num_samples=50
     ),

@@ -114,11 +114,16 @@ def test_densities_are_the_sums(name):
         )
 
 
-@pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(
-    "kernel", [pytest.param("nuts", marks=pytest.mark.slow), "hmc", "vectorized"]
+    ("kernel", "name"),
+    [
+        *(pytest.param("nuts", name, marks=pytest.mark.slow) for name in MODELS),
+        ("hmc", "above"),
+        *(pytest.param("hmc", name, marks=pytest.mark.slow) for name in ("beside", "below")),
+        *(("vectorized", name) for name in MODELS),
+    ],
 )
-def test_every_kernel_samples_the_marginal_posterior(name, kernel):
+def test_every_kernel_samples_the_marginal_posterior(kernel, name):
     many = kernel == "vectorized"
     own = {"trajectory_length": 1.5} if kernel == "hmc" else None
     data = mcmc(
