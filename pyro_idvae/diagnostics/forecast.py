@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_floating, check_real
 from pyro_idvae.distributions import Family, NormalFamily, in_noise_units, make_family
+from pyro_idvae.distributions.base_rates import width_of
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 from pyro_idvae.programs.as_found import left_as_found
 
@@ -186,8 +187,7 @@ def _standardised(family: Family, x: Tensor) -> Array:
         scale = family.get_global("scale").detach().double().cpu()
         white: Array = (x.double().cpu() / scale).numpy()
         return white
-    event = x.shape[1:]
-    width = family.parameter_dim(event[-1] if event else max(int(x.max()) + 1, 2))
+    width = width_of(family, x)
     at_base = in_noise_units(family, x, width).double()
     with torch.enable_grad():
         v = torch.zeros(len(x), width, dtype=torch.double, requires_grad=True)

@@ -35,6 +35,15 @@ def prior_spread(injection: Injection) -> Tensor:
     return at_prior(injection).std(0)
 
 
+def width_of(family: Family, x: Tensor) -> int:
+    """Return the width of η for observations, of which whole numbers show how many categories."""
+    if family.event_shape(1):
+        return family.parameter_dim(x.shape[-1])
+    # What is no number is refused where the observations are checked.
+    seen = x[x.isfinite()]
+    return family.parameter_dim(max(int(seen.max()) + 1, 2) if seen.numel() else 2)
+
+
 def in_noise_units(
     family: Family, base: Tensor, parameter_dim: int, *, spread: float | Tensor = 0.0
 ) -> Family:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_real
-from pyro_idvae.distributions.base_rates import in_noise_units
+from pyro_idvae.distributions.base_rates import in_noise_units, width_of
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.table import make_family
 from pyro_idvae.errors import ArgumentError
@@ -64,8 +64,13 @@ def wanted_rate(
     plain = make_family(family) if isinstance(family, str) else family
     if not isinstance(plain, Family):
         raise ArgumentError(f"family is a {type(plain).__name__}: expected its name, or a Family")
-    event = base.shape[1:] if isinstance(base, Tensor) else ()
-    width = plain.parameter_dim(event[-1] if event else _categories(plain, base))
+    if not isinstance(base, Tensor) or (
+        base.dim() < 2 and not (plain.integer_data and base.numel())
+    ):
+        raise ArgumentError(
+            "base has no features: expected observations, of shape (rows,) + event_shape"
+        )
+    width = width_of(plain, base)
     known = in_noise_units(plain, base, width, spread=floor * math.sqrt(number / width))
     capped = known.capped_rates()
     if capped is None:
@@ -79,12 +84,3 @@ def wanted_rate(
             "features"
         )
     return floor
-
-
-def _categories(family: Family, base: Tensor) -> int:
-    """Return how many categories whole numbers have at least."""
-    if not isinstance(base, Tensor) or not base.numel() or not family.integer_data:
-        raise ArgumentError(
-            "base has no features: expected observations, of shape (rows,) + event_shape"
-        )
-    return max(int(base.max()) + 1, 2)

@@ -32,13 +32,23 @@ def _add_classical(parser: Parser, *, num_data: int, num_samples: int, num_steps
     )
 
 
+def _add_seeds(parser: Parser, *, of: str, minimum: int = 1) -> None:
+    parser.add_argument(
+        "--seeds", type=whole_number(minimum), default=5, help=f"runs a {of} (%(default)s)"
+    )
+
+
+def _add_epochs(parser: Parser) -> None:
+    parser.add_argument(
+        "--epochs", type=whole_number(1), default=300, help="epochs a run (%(default)s)"
+    )
+
+
 def _add_remedies(parser: Parser) -> None:
     parser.add_argument(
         "--data", type=Path, help="folder of data sets; the digits come with scikit-learn"
     )
-    parser.add_argument(
-        "--seeds", type=whole_number(1), default=5, help="runs a remedy (%(default)s)"
-    )
+    _add_seeds(parser, of="remedy")
     parser.add_argument(
         "--seconds",
         type=whole_number(1),
@@ -67,10 +77,8 @@ def _parser() -> Parser:
     )
     names = parser.add_subparsers(dest="name", metavar="NAME", required=True)
     one = names.add_parser("digits", parents=[common], help="VAE and IDVAE on real digits")
-    one.add_argument("--seeds", type=whole_number(1), default=5, help="runs a model (%(default)s)")
-    one.add_argument(
-        "--epochs", type=whole_number(1), default=300, help="epochs a run (%(default)s)"
-    )
+    _add_seeds(one, of="model")
+    _add_epochs(one)
     one.add_argument(
         "--samples",
         type=whole_number(2),
@@ -83,15 +91,8 @@ def _parser() -> Parser:
     seeds = names.add_parser(
         "consistency", parents=[common], help="whether seeds of VAE and IDVAE find the same latents"
     )
-    seeds.add_argument(
-        "--seeds",
-        type=whole_number(consistency.LEAST_SEEDS),
-        default=5,
-        help="runs a model (%(default)s)",
-    )
-    seeds.add_argument(
-        "--epochs", type=whole_number(1), default=300, help="epochs a run (%(default)s)"
-    )
+    _add_seeds(seeds, of="model", minimum=consistency.LEAST_SEEDS)
+    _add_epochs(seeds)
     seeds.add_argument(
         "--quick", action="store_true", help="two seeds of two epochs, to see that it runs"
     )

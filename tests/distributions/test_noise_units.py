@@ -161,6 +161,8 @@ def test_wanted_rates():
     assert far == pytest.approx(floor / (5 / 7) ** 0.5, rel=1e-6)
     tokens = torch.randint(9, (100,))
     assert wanted_rate("categorical", tokens, nats=0.3, latent_dim=2, repeats=10) == several
+    sentences = tokens.reshape(10, 10)
+    assert wanted_rate("categorical", sentences, nats=0.3, latent_dim=2, repeats=10) == several
     vae = IDVAE(8, 2, "poisson", base=x, wanted_nats=0.3)
     parts = (vae.likelihood.injection.g1.potential.floor, vae.likelihood.injection.beta.floor)
     assert parts[0] ** 2 * parts[1] == pytest.approx(floor)
@@ -209,6 +211,10 @@ def test_bad_input_is_refused():
         wanted_rate("poisson", rare, nats=1.0, latent_dim=8)
     with pytest.raises(ArgumentError, match="base has no features"):
         wanted_rate("poisson", x[0, 0], nats=0.3, latent_dim=2)
+    with pytest.raises(DataError, match="there are no observations"):
+        wanted_rate("categorical", torch.zeros(0, 5).long(), nats=0.3, latent_dim=2)
+    with pytest.raises(DataError, match="not finite"):
+        wanted_rate("categorical", torch.tensor([0.0, math.nan, 3.0]), nats=0.3, latent_dim=1)
     with pytest.raises(ArgumentError, match="family is a int"):
         wanted_rate(3, x, nats=0.3, latent_dim=2)
     assert InjectivePoisson(brenier_injection(2, 8), base=x).family.name == "poisson"
