@@ -19,7 +19,7 @@ from pyro_idvae.infer.fit.callbacks import Callbacks
 from pyro_idvae.infer.fit.checkpoints import Checkpoints
 from pyro_idvae.infer.fit.identity import data_identity, model_identity
 from pyro_idvae.infer.fit.loop import train
-from pyro_idvae.infer.fit.objective import chosen, described, prepare, tell
+from pyro_idvae.infer.fit.objective import chosen, described, prepare
 from pyro_idvae.infer.fit.optimizers import OptimizerFactory, SchedulerFactory
 from pyro_idvae.infer.fit.options import FitOptions
 from pyro_idvae.infer.fit.pair import PairTensors
@@ -32,7 +32,7 @@ from pyro_idvae.infer.fit.preparation import (
 from pyro_idvae.infer.fit.result import FitResult
 from pyro_idvae.infer.fit.run import Run
 from pyro_idvae.infer.fit.trainer import Trainer
-from pyro_idvae.infer.objectives.weighted import innermost
+from pyro_idvae.infer.objectives.weighted import innermost, tell
 from pyro_idvae.programs.plates import subsampled_size
 from pyro_idvae.programs.run import Program, gradients
 

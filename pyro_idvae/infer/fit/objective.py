@@ -74,13 +74,6 @@ def check_elbo(elbo: Any, name: str = "elbo") -> None:
         )
 
 
-def tell(elbo: Any, method: str, *arguments: Any) -> None:
-    """Call a method of an objective that has it."""
-    function = getattr(elbo, method, None)
-    if function is not None:
-        function(*arguments)
-
-
 def prepare(elbo: Any, model: Program, guide: Program, arguments: Arguments) -> None:
     """Let an ELBO find out before the first step what it would then find out by a run.
 

@@ -15,9 +15,10 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from pyro_idvae import _upstream
 from pyro_idvae.errors import DataError, NonFiniteLossError
 from pyro_idvae.infer.fit.batches import Batches
-from pyro_idvae.infer.fit.objective import non_finite_sites, sampled_kl, tell
+from pyro_idvae.infer.fit.objective import non_finite_sites, sampled_kl
 from pyro_idvae.infer.fit.optimizers import NamedOptimizer
 from pyro_idvae.infer.fit.result import FitResult
+from pyro_idvae.infer.objectives.weighted import tell
 from pyro_idvae.programs.arguments import Arguments, named_arguments, row_count
 from pyro_idvae.programs.run import Program, evaluating
 

@@ -80,21 +80,15 @@ class Weighted(ELBO):
 
     def begin_epoch(self, epoch: int) -> None:
         """Take note of an epoch that begins, counted from 0: :func:`fit` says so."""
-        begin = getattr(self.elbo, "begin_epoch", None)
-        if begin is not None:
-            begin(epoch)
+        tell(self.elbo, "begin_epoch", epoch)
 
     def attach(self, arguments: Arguments) -> None:
         """Hand the training data on."""
-        attach = getattr(self.elbo, "attach", None)
-        if attach is not None:
-            attach(arguments)
+        tell(self.elbo, "attach", arguments)
 
     def restart(self) -> None:
         """Forget all steps."""
-        restart = getattr(self.elbo, "restart", None)
-        if restart is not None:
-            restart()
+        tell(self.elbo, "restart")
 
     def trained_guide(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> Program:
         """Return the guide that was trained."""
@@ -165,3 +159,10 @@ def innermost(elbo: Any) -> Any:
     while isinstance(elbo, Weighted):
         elbo = elbo.elbo
     return elbo
+
+
+def tell(elbo: Any, method: str, *arguments: Any) -> None:
+    """Call a method of an objective that has it."""
+    function = getattr(elbo, method, None)
+    if function is not None:
+        function(*arguments)
