@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Data to try things on; a leaf that imports nothing of the package."""
 
+from pyro_idvae.datasets.cells import CellSplit, single_cells
 from pyro_idvae.datasets.digits import MAX_INK, ImageSplit, digits
+from pyro_idvae.datasets.images import binarize, fashion_mnist, omniglot
 from pyro_idvae.datasets.simulated import (
     MIXTURE_REGIMES,
     MixtureData,
@@ -9,14 +11,22 @@ from pyro_idvae.datasets.simulated import (
     mixture_data,
     pca_data,
 )
+from pyro_idvae.datasets.text import CountSplit, yelp_counts
 
 __all__ = [
     "MAX_INK",
     "MIXTURE_REGIMES",
+    "CellSplit",
+    "CountSplit",
     "ImageSplit",
     "MixtureData",
     "PCAData",
+    "binarize",
     "digits",
+    "fashion_mnist",
     "mixture_data",
+    "omniglot",
     "pca_data",
+    "single_cells",
+    "yelp_counts",
 ]

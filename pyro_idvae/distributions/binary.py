@@ -55,7 +55,9 @@ class BernoulliFamily(Family):
         self.refuse_total_count(total_count)
         return dist.Bernoulli(logits=eta)
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the sum of −log(√(pp′) + √(qq′))."""
         return logit_distance(eta, other).sum(-1)
 
@@ -102,9 +104,12 @@ class BinomialFamily(Family):
         count = self.total_count if total_count is None else total_count
         return dist.Binomial(count, logits=eta)
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the Bernoulli distance times the number of trials."""
-        return self.total_count * logit_distance(eta, other).sum(-1)
+        count = self.total_count if total_count is None else total_count
+        return count * logit_distance(eta, other).sum(-1)
 
     def least_curvature(self, centre: Tensor, radius: float | Tensor) -> Tensor:
         """Return n times the least p(1 − p)."""

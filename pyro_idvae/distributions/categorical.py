@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from pyro_idvae._abstract import may_override
 from pyro_idvae._checks import check_count
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.injective import InjectiveLikelihood
@@ -81,14 +82,41 @@ class SimplexFamily(Family):
         """
         return self.basis.least_share(centre, radius)
 
-    def _information_of_one(self, eta: Tensor) -> Tensor:
-        """Return Hᵀ(diag p − ppᵀ)H, the information of one draw of a category."""
+    def _information_of_one(self, eta: Tensor, jacobian: Tensor | None = None) -> Tensor:
+        """Return JᵀHᵀ(diag p − ppᵀ)HJ, of one draw of a category; J is the identity by default."""
+        if jacobian is None:
+            jacobian = torch.eye(eta.shape[-1], dtype=eta.dtype, device=eta.device)
         root = self.basis.logits(eta).softmax(-1).sqrt()
-        eye = torch.eye(eta.shape[-1], dtype=eta.dtype, device=eta.device)
-        basis = root.unsqueeze(-1) * self.basis.directions(eye).mT
-        along = root.unsqueeze(-2) @ basis
-        information: Tensor = basis.mT @ basis - along.mT @ along
+        moved = root.unsqueeze(-1) * self.basis.directions(jacobian.mT).mT
+        along = root.unsqueeze(-2) @ moved
+        information: Tensor = moved.mT @ moved - along.mT @ along
         return information
+
+    def pulled_information(
+        self,
+        eta: Tensor,
+        jacobian: Tensor,
+        total_count: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return JᵀI(η)J without I(η), which has V² entries."""
+        pulled = self._information_of_one(eta, jacobian)
+        for factor in (self._counted(total_count), mask):
+            if factor is not None:
+                pulled = pulled * factor[..., None, None]
+        return pulled
+
+    @may_override
+    def _counted(self, total_count: Tensor | None) -> Tensor | None:
+        """Return how many draws an observation is; None for one."""
+        return None
+
+    def _distance_of_one(self, eta: Tensor, other: Tensor) -> Tensor:
+        """Return −log Σ√(pp′), the Bhattacharyya distance of one draw of a category."""
+        logits, others = self.basis.logits(eta), self.basis.logits(other)
+        middle = (0.5 * (logits + others)).logsumexp(-1)
+        ends: Tensor = 0.5 * (logits.logsumexp(-1) + others.logsumexp(-1))
+        return ends - middle
 
     def _of_counts(self, counts: Tensor) -> Tensor:
         """Return the η of shares, with one more observation spread evenly over the categories."""
@@ -113,12 +141,11 @@ class CategoricalFamily(SimplexFamily):
         self.refuse_total_count(total_count)
         return dist.Categorical(logits=self.basis.logits(eta))
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return −log Σ√(pp′)."""
-        logits, others = self.basis.logits(eta), self.basis.logits(other)
-        middle = (0.5 * (logits + others)).logsumexp(-1)
-        ends: Tensor = 0.5 * (logits.logsumexp(-1) + others.logsumexp(-1))
-        return ends - middle
+        return self._distance_of_one(eta, other)
 
     def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
         """Return Hᵀ(diag p − ppᵀ)H with the Helmert basis H."""
@@ -153,6 +180,7 @@ class MultinomialFamily(SimplexFamily):
     """
 
     name = "multinomial"
+    needs_total_count = True
 
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the multinomial for library sizes of shape ``batch``."""
@@ -183,11 +211,22 @@ class MultinomialFamily(SimplexFamily):
         """Return log(1 + counts)."""
         return x.log1p()
 
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
+        """Return −n·log Σ√(pp′)."""
+        return self._counted(total_count) * self._distance_of_one(eta, other)
+
     def fisher_information(self, eta: Tensor, total_count: Tensor | None = None) -> Tensor:
         """Return n·Hᵀ(diag p − ppᵀ)H with the Helmert basis H."""
+        return self._counted(total_count)[..., None, None] * self._information_of_one(eta)
+
+    def _counted(self, total_count: Tensor | None) -> Tensor:
         if total_count is None:
-            raise ArgumentError("total_count=None: the information grows with the library size")
-        return total_count[..., None, None] * self._information_of_one(eta)
+            raise ArgumentError(
+                "total_count=None: what a multinomial says grows with the library size; pass it"
+            )
+        return total_count
 
     def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:
         """Return the η of the observed shares, with one more observation spread evenly."""

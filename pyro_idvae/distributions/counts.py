@@ -55,7 +55,9 @@ class PoissonFamily(CountFamily):
         self.refuse_total_count(total_count)
         return LogRatePoisson(eta)
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the sum of (√λ − √λ′)²/2."""
         return 0.5 * ((0.5 * eta).exp() - (0.5 * other).exp()).square().sum(-1)
 
@@ -96,7 +98,9 @@ class NegativeBinomialFamily(CountFamily):
         concentration = self.get_global("concentration")
         return LargeNegativeBinomial(concentration, logits=eta - concentration.log())
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the sum of r·log[(1 − √(pp′))/√((1 − p)(1 − p′))]."""
         concentration = self.get_global("concentration")
         logits, others = eta - concentration.log(), other - concentration.log()

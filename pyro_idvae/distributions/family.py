@@ -53,6 +53,9 @@ class Family(AbstractOrFinal, nn.Module):
     of_log_rates = False
     """Whether η is, or changes, logarithms of rates."""
 
+    needs_total_count = False
+    """Whether an observation is of so many draws as are given with each call."""
+
     @must_write
     def forward(self, eta: Tensor, total_count: Tensor | None = None) -> Any:
         """Return the distribution for η of shape ``batch + (parameter_dim,)``.
@@ -93,12 +96,15 @@ class Family(AbstractOrFinal, nn.Module):
         return inside
 
     @may_override
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the Bhattacharyya distance −log ∫√(p·p′) of two members, in closed form.
 
         Args:
             eta: parameters, of shape ``batch + (parameter_dim,)``.
             other: parameters of a shape that broadcasts with it.
+            total_count: as for :meth:`forward`, where the distance depends on it.
 
         Returns:
             A tensor of the broadcast ``batch``, in nats.
@@ -149,6 +155,36 @@ class Family(AbstractOrFinal, nn.Module):
         raise NoClosedFormError(
             f"the Fisher information of a {self.name} distribution has no closed form here"
         )
+
+    @may_override
+    def pulled_information(
+        self,
+        eta: Tensor,
+        jacobian: Tensor,
+        total_count: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return JᵀI(η)J, the information of one observation about what η is made of.
+
+        Args:
+            eta: parameters, of shape ``batch + (parameter_dim,)``.
+            jacobian: J, of shape ``batch + (parameter_dim, K)``.
+            total_count: as for :meth:`forward`.
+            mask: what is observed: of shape ``batch + (parameter_dim,)`` for factorised families,
+                ``batch`` for the others.
+
+        Returns:
+            A tensor of shape ``batch + (K, K)``.
+
+        Raises:
+            NoClosedFormError: for families without a closed form.
+        """
+        information = self.fisher_information(eta, total_count)
+        if self.factorised:
+            weights = information if mask is None else information * mask
+            return jacobian.mT @ (weights.unsqueeze(-1) * jacobian)
+        pulled = jacobian.mT @ (information @ jacobian)
+        return pulled if mask is None else pulled * mask[..., None, None]
 
     @may_override
     def initial_eta(self, x: Tensor, parameter_dim: int) -> Tensor:

@@ -73,7 +73,9 @@ class NormalFamily(LocationScaleFamily):
     def _noise(self, loc: Tensor, scale: Tensor) -> Any:
         return dist.Normal(loc, scale)
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return ‖η − η′‖²/8."""
         return (eta - other).square().sum(-1) / 8
 
@@ -101,7 +103,9 @@ class LaplaceFamily(LocationScaleFamily):
     def _noise(self, loc: Tensor, scale: Tensor) -> Any:
         return dist.Laplace(loc, scale)
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the sum of h − log(1 + h), h half the distance of the medians in scales."""
         half = 0.5 * (eta - other).abs()
         return (half - half.log1p()).sum(-1)

@@ -64,9 +64,12 @@ class NoiseUnits(Family):
         """Return D⁻¹·shift."""
         return shift / self.unit()
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the distance of two members, by their v."""
-        return self.family.bhattacharyya(self._eta(eta), self._eta(other))
+        counts = () if total_count is None else (total_count,)
+        return self.family.bhattacharyya(self._eta(eta), self._eta(other), *counts)
 
     def least_curvature(self, centre: Tensor, radius: float | Tensor) -> Tensor:
         """Return D² times the family's."""

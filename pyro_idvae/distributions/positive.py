@@ -44,7 +44,9 @@ class GammaFamily(Family):
         self.refuse_total_count(total_count)
         return LogMeanGamma(self.get_global("concentration"), eta)
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the sum of c·log cosh((η − η′)/2)."""
         half = 0.5 * (eta - other).abs()
         log_cosh = half + (-2 * half).exp().log1p() - math.log(2)
@@ -86,7 +88,9 @@ class BetaFamily(Family):
         self.refuse_total_count(total_count)
         return LogitMeanBeta(self.get_global("precision"), eta)
 
-    def bhattacharyya(self, eta: Tensor, other: Tensor) -> Tensor:
+    def bhattacharyya(
+        self, eta: Tensor, other: Tensor, total_count: Tensor | None = None
+    ) -> Tensor:
         """Return the sum of ½log B(a, b) + ½log B(a′, b′) − log B at the mean parameters."""
         precision = self.get_global("precision")
         a, b = precision * eta.sigmoid(), precision * (-eta).sigmoid()

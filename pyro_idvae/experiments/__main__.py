@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyro_idvae.experiments import consistency, digits, mixture, pca, remedies
+from pyro_idvae.experiments import consistency, digits, floors, mixture, pca, remedies
 from pyro_idvae.experiments.endings import interruptible
 from pyro_idvae.experiments.ledger import EarlierRunError
 from pyro_idvae.experiments.options import Parser, make_folder, seed, whole_number
@@ -32,9 +32,9 @@ def _add_classical(parser: Parser, *, num_data: int, num_samples: int, num_steps
     )
 
 
-def _add_seeds(parser: Parser, *, of: str, minimum: int = 1) -> None:
+def _add_seeds(parser: Parser, *, of: str, minimum: int = 1, default: int = 5) -> None:
     parser.add_argument(
-        "--seeds", type=whole_number(minimum), default=5, help=f"runs a {of} (%(default)s)"
+        "--seeds", type=whole_number(minimum), default=default, help=f"runs a {of} (%(default)s)"
     )
 
 
@@ -45,9 +45,6 @@ def _add_epochs(parser: Parser) -> None:
 
 
 def _add_remedies(parser: Parser) -> None:
-    parser.add_argument(
-        "--data", type=Path, help="folder of data sets; the digits come with scikit-learn"
-    )
     _add_seeds(parser, of="remedy")
     parser.add_argument(
         "--seconds",
@@ -96,6 +93,24 @@ def _parser() -> Parser:
     seeds.add_argument(
         "--quick", action="store_true", help="two seeds of two epochs, to see that it runs"
     )
+    floor = names.add_parser(
+        "floors", parents=[common], help="what floors cost and keep, in noise units and in others"
+    )
+    floor.add_argument(
+        "--data", type=Path, required=True, help="folder with the files of the data sets"
+    )
+    floor.add_argument(
+        "--only",
+        nargs="+",
+        choices=floors.NAMES,
+        default=floors.NAMES,
+        metavar="SET",
+        help=f"data sets to use, of {', '.join(floors.NAMES)} (all)",
+    )
+    _add_seeds(floor, of="model", default=3)
+    floor.add_argument(
+        "--quick", action="store_true", help="a few rows and two epochs, to see that it runs"
+    )
     _add_remedies(
         names.add_parser(
             "remedies",
@@ -131,7 +146,7 @@ def main() -> None:
     with interruptible(f"the rows in {out} stay, and --resume goes on from them"):
         try:
             _run(options, out)
-        except EarlierRunError as error:
+        except (EarlierRunError, FileNotFoundError) as error:
             parser.error(str(error))
 
 
@@ -151,6 +166,16 @@ def _run(options: Any, out: Path) -> None:
             out,
             num_seeds=options.seeds,
             num_epochs=options.epochs,
+            quick=options.quick,
+            resume=options.resume,
+        )
+        return
+    if options.name == "floors":
+        floors.run(
+            out,
+            options.data,
+            data_sets=options.only,
+            num_seeds=options.seeds,
             quick=options.quick,
             resume=options.resume,
         )

@@ -70,6 +70,10 @@ class FamilyLaws:
         member = family(eta, self.total_count)
         return member.to_event(1) if family.factorised else member
 
+    def _counts(self) -> tuple[Tensor, ...]:
+        """Return ``total_count`` if there is one: families that take none need no such argument."""
+        return () if self.total_count is None else (self.total_count,)
+
     def test_shapes(self) -> None:
         family = self.make_double()
         dim = family.parameter_dim(self.data_dim)
@@ -141,20 +145,39 @@ class FamilyLaws:
                 products = score.unsqueeze(-1) * score.unsqueeze(-2)
             _agree(found, products, weights)
 
+    def test_information_is_pulled_back(self) -> None:
+        """JᵀI(η)J, observed or missing."""
+        family = self.make_double()
+        eta = self.etas(family, 4)
+        torch.manual_seed(5)
+        jacobian = torch.randn(*eta.shape, 2, dtype=torch.double)
+        try:
+            information = family.fisher_information(eta, self.total_count)
+        except NoClosedFormError:
+            return
+        mask = torch.rand(eta.shape if family.factorised else eta.shape[:-1]) > 0.4
+        if family.factorised:
+            whole, seen = information.diag_embed(), (information * mask).diag_embed()
+        else:
+            whole, seen = information, information * mask[..., None, None]
+        for wanted, own in ((whole, None), (seen, mask)):
+            found = family.pulled_information(eta, jacobian, self.total_count, own)
+            assert mixed_error(found, jacobian.mT @ wanted @ jacobian) <= ROUNDING
+
     def test_bhattacharyya_distance(self) -> None:
         """e^(−D) = E√(p′/p); 0 from itself, the same both ways, more than 0 otherwise."""
         family = self.make_double()
-        etas, others = self.etas(family, 2, 3)
+        (etas, others), count = self.etas(family, 2, 3), self._counts()
         try:
-            distance = family.bhattacharyya(etas, others).detach()
+            distance = family.bhattacharyya(etas, others, *count).detach()
         except NoClosedFormError:
             return
         assert distance.shape == (3,)
         assert bool((distance > 0).all())
-        assert mixed_error(family.bhattacharyya(others, etas), distance) <= ROUNDING
-        itself = family.bhattacharyya(etas, etas)
+        assert mixed_error(family.bhattacharyya(others, etas, *count), distance) <= ROUNDING
+        itself = family.bhattacharyya(etas, etas, *count)
         assert mixed_error(itself, torch.zeros_like(itself)) <= ROUNDING
-        grid = family.bhattacharyya(etas.unsqueeze(1), others)
+        grid = family.bhattacharyya(etas.unsqueeze(1), others, *count)
         assert grid.shape == (3, 3)
         assert mixed_error(grid.diagonal(), distance) <= ROUNDING
         for eta, other, apart in zip(etas, others, distance, strict=True):
@@ -175,7 +198,7 @@ class FamilyLaws:
         for radius in (0.1, 1.0, 4.0):
             try:
                 least = family.least_curvature(centre, radius).detach()
-                family.bhattacharyya(centre, centre)
+                family.bhattacharyya(centre, centre, *self._counts())
             except NoClosedFormError:
                 return
             assert least.shape in ((), centre.shape)
@@ -184,7 +207,7 @@ class FamilyLaws:
             ends = torch.cat([centre + radius * directions, centre + radius * share * directions])
             others = torch.cat([centre - radius * directions, ends[:400].roll(1, 0)])
             apart = (least * (ends - others).square()).sum(-1) / 8
-            distance = family.bhattacharyya(ends, others).detach()
+            distance = family.bhattacharyya(ends, others, *self._counts()).detach()
             assert bool((distance >= apart * (1 - ROUNDING) - ROUNDING).all())
 
     def test_initial_eta_is_finite_wherever_data_can_lie(self) -> None:

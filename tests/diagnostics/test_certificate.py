@@ -1,5 +1,6 @@
 import json
 import math
+import warnings
 
 import pyro
 import pyro.distributions as dist
@@ -8,6 +9,8 @@ import torch
 from pyro import poutine
 
 from pyro_idvae import IDVAE, VAE, Encoder, certify, fit, lipschitz_bounds_for
+from pyro_idvae.diagnostics.certificate.ceiling import ceiling_bound
+from pyro_idvae.diagnostics.certificate.estimate import bhattacharyya_bound
 from pyro_idvae.distributions import (
     InjectiveBernoulli,
     InjectiveCategorical,
@@ -199,13 +202,60 @@ def test_the_estimate_is_below_the_mutual_information_of_counts():
 @pytest.mark.parametrize(
     "family",
     ["bernoulli", "beta", "binomial", "categorical", "gamma", "laplace", "negativebinomial",
-     "normal", "poisson"],
+     "multinomial", "normal", "poisson"],
 )  # fmt: skip
 def test_models_of_every_family_are_certified_through_their_plate(family):
     options = {"total_count": 4} if family == "binomial" else {}
     vae = IDVAE(5, 2, family, hidden_dims=[8], encoder_hidden_dims=[8], **options)
-    x = vae.likelihood.condition(torch.randn(4, 2)).sample()
-    assert certify(vae.model, x, num_samples=50).low > 0
+    trials = {"total_count": torch.tensor([3.0, 9.0, 9.0, 0.0])} if family == "multinomial" else {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*library size of 0", UserWarning)
+        x = vae.likelihood.condition(torch.randn(4, 2), **trials).sample()
+        assert certify(vae.model, x, num_samples=50).low > 0
+
+
+def test_library_sizes_are_draws_of_a_category():
+    """n draws of one z are n rows of it; of several sizes the mean counts."""
+    torch.manual_seed(0)
+    f = brenier_injection(2, 4, hidden_dims=[8], smoothness=3.0)
+    z = torch.randn(60, 2)
+    wanted = [bhattacharyya_bound(InjectiveCategorical(f), z, n)[0] for n in (2, 7, 7)]
+    found = bhattacharyya_bound(InjectiveMultinomial(f), z, 1, torch.tensor([2.0, 7.0, 7.0]))
+    assert found[0] == pytest.approx(sum(wanted) / 3, rel=1e-5)
+    for rows in (1, 3):
+        x = torch.tensor([[3.0, 1, 0, 1, 1], [0.0, 2, 1, 3, 1], [0, 1, 2, 1, 0.0]])[:rows]
+        likelihood = InjectiveMultinomial(f)
+
+        def shared(x, likelihood=likelihood):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", likelihood.condition(z, total_count=x.sum(-1)), obs=x)
+
+        torch.manual_seed(1)
+        certificate = certify(shared, x, num_samples=500)
+        torch.manual_seed(1)
+        same = bhattacharyya_bound(InjectiveCategorical(f), torch.randn(500, 2), int(x.sum()))
+        assert certificate.low == pytest.approx(same[0], rel=1e-5)
+        sure = ceiling_bound(
+            InjectiveCategorical(f), InjectiveCategorical(f).lipschitz_bounds(), int(x.sum())
+        )
+        assert certificate.guaranteed == pytest.approx(sure.nats, rel=1e-6)
+        assert "library sizes are given" in str(certificate)
+
+
+def test_sizes_of_rows_that_share_one_of_several_latents_are_refused():
+    f = brenier_injection(2, 4, hidden_dims=[8])
+    likelihood = InjectiveMultinomial(f)
+
+    def grouped(x):
+        with pyro.plate("groups", x.shape[1], dim=-1):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            with pyro.plate("data", len(x), dim=-2):
+                pyro.sample("x", likelihood.condition(z, total_count=x.sum(-1)), obs=x)
+
+    x = torch.ones(3, 2, 5)
+    with pytest.raises(NoCertificateError, match="2 latents and 6 library sizes"):
+        certify(grouped, x)
 
 
 def model_of(likelihood, feed=lambda z: z, prior=None, wrap=lambda d: d, scale=1.0):
@@ -274,7 +324,7 @@ def test_what_is_not_guaranteed_is_refused():
 
 def test_more_refusals():
     f = brenier_injection(2, 4, hidden_dims=[8])
-    with pytest.raises(NoCertificateError, match="has no closed form"):
+    with pytest.raises(NoCertificateError, match="certify a model on its data"):
         certify(InjectiveMultinomial(f))
     with pytest.raises(NoCertificateError, match="with covariates"):
         certify(InjectiveBernoulli(f, covariates=torch.nn.Linear(3, 4)))

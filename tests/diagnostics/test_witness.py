@@ -4,8 +4,10 @@ import torch
 from pyro_idvae import find_witness
 from pyro_idvae.distributions import (
     InjectiveBernoulli,
+    InjectiveCategorical,
     InjectiveMultinomial,
     InjectiveNormal,
+    InjectiveStudentT,
     NeuralLikelihood,
     make_family,
 )
@@ -64,4 +66,13 @@ def test_bad_arguments_are_named():
     with pytest.raises(ArgumentError, match="min_separation=3"):
         find_witness(InjectiveNormal(f), radius=1.0, min_separation=3.0)
     with pytest.raises(NoCertificateError, match="no closed form"):
-        find_witness(InjectiveMultinomial(f))
+        find_witness(InjectiveStudentT(f))
+
+
+def test_a_multinomial_is_judged_by_one_of_its_draws():
+    f = brenier_injection(2, 4, hidden_dims=[8])
+    many, one = (
+        find_witness(kind(f), num_steps=20) for kind in (InjectiveMultinomial, InjectiveCategorical)
+    )
+    assert torch.equal(many.z, one.z)
+    assert many.distance == one.distance

@@ -120,6 +120,8 @@ def _assumptions(found: SoleLikelihood, prior: Prior) -> tuple[str, ...]:
     ]
     if rows.seen > 1:
         lines.append("x are all rows of data that share one z, independent given z")
+    if found.likelihood.family.needs_total_count:
+        lines.append("the library sizes are given: those of these rows, of which this is the mean")
     if rows.masked:
         lines.append("which entries are missing has nothing to do with z or x")
     if found.likelihood.covariates is not None:
@@ -148,11 +150,13 @@ def _certificate(likelihood: Likelihood, setting: _Setting, num_samples: int) ->
         _check_estimable(likelihood, setting)
         samples = check_count("num_samples", num_samples, minimum=2)
         z = _draws(likelihood, setting, samples)
-        low, error = bhattacharyya_bound(likelihood, z, rows.whole)
-        _check_trials(likelihood, setting.options)
+        counts = _total_counts(likelihood, setting)
+        one_z = rows.whole if counts is None else 1
+        low, error = bhattacharyya_bound(likelihood, z, one_z, counts)
         if prior.standard:
-            sure = ceiling_bound(likelihood, bounds, rows.whole)
-            tight = ceiling_bound(likelihood, (bounds[0], bounds[0]), rows.whole)
+            least = one_z if counts is None else int(counts.min())
+            sure = ceiling_bound(likelihood, bounds, least)
+            tight = ceiling_bound(likelihood, (bounds[0], bounds[0]), least)
     capped = likelihood.family.capped_rates()
     return Certificate(
         kind="certificate" if certified else "estimate",
@@ -211,15 +215,34 @@ def _check_estimable(likelihood: InjectiveLikelihood, setting: _Setting) -> None
         )
 
 
-def _check_trials(likelihood: InjectiveLikelihood, options: dict[str, Any]) -> None:
-    """Raise unless a number of trials given with the call is the likelihood's own."""
-    own: Any = getattr(likelihood.family, "total_count", None)
-    total: Any = options.get("total_count")
-    if total is not None and (own is None or bool((torch.as_tensor(total) != own).any())):
+def _total_counts(likelihood: InjectiveLikelihood, setting: _Setting) -> Tensor | None:
+    """Return how many draws the data of each z are; None where the likelihood knows it itself."""
+    family, total = likelihood.family, setting.options.get("total_count")
+    if not family.needs_total_count:
+        own: Any = getattr(family, "total_count", None)
+        if total is not None and (own is None or bool((torch.as_tensor(total) != own).any())):
+            raise NoCertificateError(
+                f"total_count is given with the call, and is not the {own} of the likelihood: what "
+                "it carries differs with it; give it to the likelihood's constructor"
+            )
+        return None
+    if total is None:
         raise NoCertificateError(
-            f"total_count is given with the call, and is not the {own} of the likelihood: what it "
-            "carries differs with it; give it to the likelihood's constructor"
+            f"what a {family.name} likelihood carries grows with the library size, which it has "
+            "not alone: certify a model on its data"
         )
+    rows = setting.latent["value"].shape[:-1].numel()
+    sizes = torch.as_tensor(total).detach().reshape(-1)
+    if len(sizes) == 1:
+        sizes = sizes.expand(rows * setting.rows.whole)
+    if rows == 1:
+        return sizes.sum().reshape(1)
+    if len(sizes) != rows:
+        raise NoCertificateError(
+            f"{rows} latents and {len(sizes)} library sizes: which rows share a z is not known "
+            "here; certify the model on the rows of one z"
+        )
+    return sizes
 
 
 def _draws(likelihood: InjectiveLikelihood, setting: _Setting, count: int) -> Tensor:

@@ -14,7 +14,10 @@ from pyro_idvae.errors import NoCertificateError
 
 @torch.no_grad()
 def bhattacharyya_bound(
-    likelihood: InjectiveLikelihood, z: Tensor, rows: int = 1
+    likelihood: InjectiveLikelihood,
+    z: Tensor,
+    rows: int = 1,
+    total_counts: Tensor | None = None,
 ) -> tuple[float, float]:
     r"""Return :math:`-\frac1S\sum_i\log\frac1S\sum_je^{-nD_B(z_i,z_j)}` and its standard error.
 
@@ -25,6 +28,8 @@ def bhattacharyya_bound(
         likelihood: any whose family has a Bhattacharyya distance.
         z: draws of the prior, of shape ``(S, K)``.
         rows: n, rows of data that one z has; their distances add up.
+        total_counts: of observations that are of so many draws, of shape ``(m,)``: the mean over
+            these is returned, each with a z of its own.
 
     Returns:
         Both in nats.
@@ -33,12 +38,12 @@ def bhattacharyya_bound(
         NoCertificateError: if the distances overflow, or the family has no closed form of them.
     """
     eta = likelihood.injection(z)
-    terms = torch.cat(
-        [
-            -(-rows * likelihood.family.bhattacharyya(part.unsqueeze(-2), eta)).logsumexp(-1)
-            for part in eta.split(max(1, 2**22 // eta.numel()))
-        ]
-    ) + math.log(len(z))
+    one = () if total_counts is None else (total_counts.new_ones(()),)
+    found = []
+    for part in eta.split(max(1, 2**22 // eta.numel())):
+        distance = rows * likelihood.family.bhattacharyya(part.unsqueeze(-2), eta, *one)
+        found.append(-_mean_log_sum(distance, total_counts))
+    terms = torch.cat(found) + math.log(len(z))
     if not bool(terms.isfinite().all()):
         raise NoCertificateError(
             f"the distances of {likelihood.family.name} distributions at draws of the prior are "
@@ -46,3 +51,12 @@ def bhattacharyya_bound(
             "precision"
         )
     return terms.mean().item(), terms.std().item() / math.sqrt(len(z))
+
+
+def _mean_log_sum(distance: Tensor, total_counts: Tensor | None) -> Tensor:
+    """Return log Σ exp(−nD) over the last dimension, the mean of it over the counts n."""
+    if total_counts is None:
+        return (-distance).logsumexp(-1)
+    sizes, times = total_counts.unique(return_counts=True)
+    sums = [share * (-n * distance).logsumexp(-1) for n, share in zip(sizes, times, strict=True)]
+    return torch.stack(sums).sum(0) / len(total_counts)

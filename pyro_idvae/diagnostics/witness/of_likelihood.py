@@ -61,13 +61,16 @@ def search(
     # In double precision: near pairs have distances that float32 rounds to 0.
     likelihood = copy.deepcopy(likelihood).double()
     like = next(likelihood.parameters(), torch.zeros((), dtype=torch.float64))
+    family = likelihood.family
+    # Of one draw, where an observation is of several.
+    one = (like.new_ones(()),) if family.needs_total_count else ()
     generator = torch.Generator().manual_seed(seed)
     pair = torch.randn(2, num_starts, dim, generator=generator).to(like).requires_grad_()
     optimizer = torch.optim.Adam([pair], lr=learning_rate)
     best: tuple[float, Tensor, float] | None = None
     for step in range(num_steps + 1):
         z, other = _admissible(pair, reach, apart)
-        distance = likelihood.family.bhattacharyya(likelihood.eta(z), likelihood.eta(other))
+        distance = family.bhattacharyya(likelihood.eta(z), likelihood.eta(other), *one)
         # Closed forms cancel to a few roundings below 0 where the two distributions are one.
         distance = distance.clamp_min(0.0)
         gap = (other - z).norm(dim=-1)

@@ -120,19 +120,10 @@ class LogJoint:
 
     def precision(self, z: Tensor) -> Tensor:
         """Return I + JᵀI_ηJ, of shape ``(n, K, K)``."""
-        jacobian = self.likelihood.injection.jacobian(z)
-        family = self.likelihood.family
-        information = family.fisher_information(self._eta(z), self.total_count)
-        if family.factorised:
-            if self.mask is not None:
-                information = information * self.mask
-            weighted = information.unsqueeze(-1) * jacobian
-        else:
-            if self.mask is not None:
-                information = information * self.mask[..., None, None]
-            weighted = information @ jacobian
-        eye = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
-        return eye + jacobian.mT @ weighted
+        pulled = self.likelihood.family.pulled_information(
+            self._eta(z), self.likelihood.injection.jacobian(z), self.total_count, self.mask
+        )
+        return pulled + torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
 
     @torch.no_grad()
     def mode(self, *, num_steps: int = 50, start: Tensor | None = None) -> Tensor:
