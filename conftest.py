@@ -1,10 +1,15 @@
 """What holds for all tests, the examples in docstrings among them."""
 
+import signal
 import sys
 
 import pyro
 import pytest
 import torch
+
+# Jobs that a shell puts in the background ignore Ctrl-C, and so would the tests of it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

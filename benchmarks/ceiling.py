@@ -18,7 +18,7 @@ from torch.distributions import constraints
 
 import pyro_idvae as idvae
 from pyro_idvae.datasets import MAX_INK, digits
-from pyro_idvae.distributions import Family, InjectiveLikelihood, wanted_rate
+from pyro_idvae.distributions import Family, InjectiveLikelihood, make_family, wanted_rate
 from pyro_idvae.experiments.images import ENCODER_DIMS, INJECTIVE_WIDTH, LATENT_DIM, NUM_PIXELS
 from pyro_idvae.models.start import begin_at_base
 from pyro_idvae.transforms import brenier_injection
@@ -62,7 +62,7 @@ class InjectiveArcsine(InjectiveLikelihood):
 def model(kind, base, nats, ratio, seed):
     torch.manual_seed(seed)
     low = wanted_rate(
-        idvae.distributions.make_family("binomial", total_count=MAX_INK),
+        make_family("binomial", total_count=MAX_INK),
         base,
         nats=nats,
         latent_dim=LATENT_DIM,
@@ -73,7 +73,8 @@ def model(kind, base, nats, ratio, seed):
     widths = {"hidden_dims": [INJECTIVE_WIDTH]}
     if kind == "arcsine":
         injection = brenier_injection(LATENT_DIM, NUM_PIXELS, **widths, **bounds)
-        begin_at_base(injection)
+        family = make_family("binomial", total_count=MAX_INK)
+        begin_at_base(injection, family, base)
         likelihood = InjectiveArcsine(injection, base)
         return idvae.VAE(likelihood, idvae.Encoder(NUM_PIXELS, LATENT_DIM, ENCODER_DIMS))
     return idvae.IDVAE(

@@ -23,7 +23,15 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, blocks in BLOCKS.items() if blocks])
+LONG = {"global", "evidence", "diagnostics", "migrate", "trust"}
+"""Pages whose blocks take ten seconds or more."""
+
+
+def runs(name):
+    return pytest.param(name, marks=[pytest.mark.slow] if Path(name).stem in LONG else [])
+
+
+@pytest.mark.parametrize("name", [runs(name) for name, blocks in BLOCKS.items() if blocks])
 def test_blocks_run(name):
     mpl.use("agg")
     names = {"__name__": "readme"}

@@ -153,6 +153,7 @@ def test_an_autopsy_of_it_goes_through(trained):
     assert np.isfinite(found.table[["guide", "free", "retrained"]].to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_a_latent_that_its_decoder_ignores_is_the_models_fault(trained):
     vae, x = trained
     with torch.no_grad():

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_floating, check_real
 from pyro_idvae.distributions import Family, NormalFamily, in_noise_units, make_family
 from pyro_idvae.distributions.base_rates import width_of
+from pyro_idvae.distributions.base_scores import base_scores
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 from pyro_idvae.programs.as_found import left_as_found
 
@@ -188,11 +188,6 @@ def _standardised(family: Family, x: Tensor) -> Array:
         white: Array = (x.double().cpu() / scale).numpy()
         return white
     width = width_of(family, x)
-    at_base = in_noise_units(family, x, width).double()
-    with torch.enable_grad():
-        v = torch.zeros(len(x), width, dtype=torch.double, requires_grad=True)
-        data = x.double().cpu() if x.is_floating_point() else x.cpu()
-        member = at_base(v, family.total_count_of(data))
-        (score,) = torch.autograd.grad(member.log_prob(data).sum(), v)
-    found: Array = score.numpy()
+    data = x.double().cpu() if x.is_floating_point() else x.cpu()
+    found: Array = base_scores(in_noise_units(family, x, width).double(), data, width).numpy()
     return found

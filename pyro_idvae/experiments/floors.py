@@ -207,7 +207,8 @@ def run(
         EarlierRunError: for a folder with rows, without ``resume`` or of other options.
         FileNotFoundError: for a data set that is not in the folder.
     """
-    begin(out, {"seeds": num_seeds, "quick": quick}, resume=resume)
+    # More seeds and other data sets are further rows.
+    begin(out, {"quick": quick}, resume=resume)
     torch.set_num_threads(1)
     for case in CASES:
         if case.name in data_sets:

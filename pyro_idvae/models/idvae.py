@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from pyro_idvae.models.start import begin_at_base
 from pyro_idvae.models.vae import VAE
 from pyro_idvae.models.window import bounds_of_window, floor_of_nats
 from pyro_idvae.transforms import brenier_injection
+
+DEFAULT_FLOOR = math.sqrt(math.expm1(2 * 0.1))
+"""L of an injection in noise units: .1 nat a latent near the base rates."""
 
 
 class IDVAE(VAE):
@@ -39,9 +43,9 @@ class IDVAE(VAE):
         min_singular_value: floor of the linear map, 1 by default.
         base: observations whose base rates the parameters are in noise units of, so that a floor
             means the same for every family; see ``in_noise_units``. The model starts at these
-            rates. None for the family's own parameters.
+            rates, near the linear map that the data ask for. None for the family's own parameters.
         wanted_nats: nats wanted of each latent at the base rates, which set the floor of the whole
-            injection instead; see ``wanted_rate``.
+            injection instead; see ``wanted_rate``. With ``base`` and no floor, 0.1.
         **options: arguments of the family, e.g. ``total_count=16``.
 
     Raises:
@@ -104,6 +108,9 @@ class IDVAE(VAE):
                 min_singular_value=min_singular_value,
             )
             strong_convexity = min_singular_value = floor ** (1 / 3)
+        floors = (lipschitz_bounds, strong_convexity, min_singular_value)
+        if base is not None and all(floor is None for floor in floors):
+            strong_convexity = min_singular_value = DEFAULT_FLOOR ** (1 / 3)
         injection = brenier_injection(
             latent_dim,
             parameter_dim,
@@ -114,7 +121,7 @@ class IDVAE(VAE):
             min_singular_value=min_singular_value,
         )
         if base is not None:
-            begin_at_base(injection)
+            begin_at_base(injection, template, base)
         likelihood: InjectiveLikelihood = make_injective(
             family, injection, covariates=covariates, base=base, **options
         )

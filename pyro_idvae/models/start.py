@@ -1,49 +1,112 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the training of an injection in noise units begins."""
+"""Where the training of an injection in noise units begins: at what a linear map would find."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from pyro_idvae._checks import inverse_softplus
-from pyro_idvae.distributions.base_rates import at_prior
+from pyro_idvae.distributions import Family, in_noise_units
+from pyro_idvae.distributions.base_rates import at_prior, prior_spread
+from pyro_idvae.distributions.base_scores import base_centre, base_scores
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import RidgePotential
 from pyro_idvae.potentials.learnable import LearnablePotential
 from pyro_idvae.transforms import BrenierInjection
+from pyro_idvae.transforms.linear import InjectiveLinear
 
 EXCESS = 0.2
 """Above each floor, as a share of it."""
 RIDGES = 0.4
 """How much of their usual weight ridges begin with."""
+MOST_NUMBERS = 2**24
+"""Of the observations whose directions are sought."""
+SPARE_DIRECTIONS, POWER_ITERATIONS = 10, 4
+SLOPE_DRAWS = 16
+WITHIN = 0.05
+"""Least distance from a floor and a ceiling, as a share of what lies between them."""
 
 
 @torch.no_grad()
-def begin_at_base(injection: BrenierInjection) -> None:
-    """Bring an injection near its floors, its mean over the prior to 0, in place.
+def begin_at_base(injection: BrenierInjection, family: Family, base: Tensor) -> None:
+    r"""Bring an injection near the linear map that the data ask for, in place.
 
-    Then training begins at the base rates of the data, with about the nats that were asked for:
-    in noise units a steeper start takes rare features anywhere.
+    The mean of f over the prior is at the base rates, its directions are the principal ones
+    of the observations' scores there, and its slope in a direction of eigenvalue λ is
+    :math:`\sqrt{\lambda-1}`, as in probabilistic PCA, or a little more than the floor where that is
+    larger. Log rates begin at the floors: steeper, rare features would go anywhere.
 
     Args:
         injection: as it was made.
+        family: of the observations, not in noise units.
+        base: observations, of shape ``(rows,) + event_shape``.
     """
     beta, last = injection.beta, injection.g2.potential
-    if beta.ceiling is None:
-        beta.raw_singular.fill_(_raw(EXCESS * beta.floor))
+    if not isinstance(last, LearnablePotential):
+        raise ArgumentError(f"g2 has a {type(last).__name__}, which has nothing to shift")
+    _set_singular_values(beta, torch.full((beta.latent_dim,), (1 + EXCESS) * beta.floor))
     for part in (injection.g1, injection.g2):
         potential = part.potential
         if isinstance(potential, LearnablePotential) and potential.ceiling is None:
-            potential.raw_excess.fill_(_raw(EXCESS * potential.floor))
+            potential.raw_excess.fill_(inverse_softplus(torch.tensor(EXCESS * potential.floor)))
         if isinstance(potential, RidgePotential):
             out = softplus(potential.raw_out)
             potential.raw_out.copy_(inverse_softplus(RIDGES * out))
-    if not isinstance(last, LearnablePotential):
-        raise ArgumentError(f"g2 has a {type(last).__name__}, which has nothing to shift")
-    last.shift.sub_(at_prior(injection).mean(0))
+    width = injection.data_dim
+    at_base = in_noise_units(family, base, width, spread=prior_spread(injection))
+    x = base.reshape(-1, *family.event_shape(width))
+    if family.needs_total_count:
+        x = x[x.sum(-1) > 0]  # the others say nothing
+    x = _some(x, width)
+    directions, slopes = _principal(base_scores(at_base, x, width), injection.latent_dim)
+    number = directions.shape[1]
+    # As long as the columns they replace: steps of the optimiser turn them as fast.
+    beta.raw_basis[:, :number] = directions.to(beta.raw_basis) * math.sqrt(width)
+    if not family.of_log_rates:
+        own = _slopes(injection) / beta.singular_values()
+        wanted = beta.singular_values().clone()
+        wanted[:number] = torch.maximum(wanted[:number], slopes.to(own) / own[:number])
+        _set_singular_values(beta, wanted)
+    last.shift.add_(base_centre(at_base, x, width).to(last.shift) - at_prior(injection).mean(0))
 
 
-def _raw(excess: float) -> Tensor:
-    return inverse_softplus(torch.tensor(excess))
+def _some(x: Tensor, width: int) -> Tensor:
+    """Return rows spread evenly over all, so many as their directions are sought in."""
+    step = math.ceil(len(x) * width / MOST_NUMBERS)
+    found = x[:: max(step, 1)]
+    return found if found.is_floating_point() else found.long()
+
+
+def _principal(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """Return principal directions, of shape ``(D, K)`` or fewer, and the slopes of PPCA."""
+    number = min(number, *scores.shape)
+    sought = min(number + SPARE_DIRECTIONS, *scores.shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same directions for the same data
+        _, values, directions = torch.pca_lowrank(scores, sought, niter=POWER_ITERATIONS)
+    eigenvalues = values[:number].square() / len(scores)
+    return directions[:, :number], (eigenvalues - 1).clamp_min(0.0).sqrt()
+
+
+def _slopes(injection: BrenierInjection) -> Tensor:
+    """Return how far f moves with each latent at draws of the prior, of shape ``(K,)``."""
+    like = injection.beta.raw_basis
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(SLOPE_DRAWS, injection.latent_dim, generator=generator).to(like)
+    return injection.jacobian(z).square().sum(-2).mean(0).sqrt()
+
+
+def _set_singular_values(beta: InjectiveLinear, values: Tensor) -> None:
+    """Set the diagonal of Λ, as near as its window allows."""
+    if beta.ceiling == beta.floor:
+        return
+    like = beta.raw_singular
+    if beta.ceiling is None:
+        like.copy_(inverse_softplus(values.to(like) - beta.floor))
+        return
+    share = (values.to(like) - beta.floor) / (beta.ceiling - beta.floor)
+    like.copy_(share.clamp(WITHIN, 1 - WITHIN).logit())

@@ -130,6 +130,7 @@ def test_several_modes_and_summed_out_sites(model):
     assert abs(found.mean - truth.mean()) < 4 * found.mean_standard_error + 0.01
 
 
+@pytest.mark.slow
 def test_backwards_from_the_particles_where_there_are_no_latents():
     model, _, x, _, truth, _ = linear(3, 5, rows=100)
     found = log_evidence(model, None, x, proposal="prior", bounds="both", seed=3)

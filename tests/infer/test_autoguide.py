@@ -192,6 +192,7 @@ def test_the_mode_moves_with_the_parameters_as_it_should():
         assert slope[index].item() == pytest.approx(wanted, rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_decoder_trains_without_an_encoder():
     torch.manual_seed(0)
     truth = IDVAE(5, 1, "normal", scale=0.3, hidden_dims=[8], encoder_hidden_dims=[8])

@@ -127,6 +127,7 @@ def test_injective_models_agree():
     assert (groups_of(draws)["sample_stats"]["chain_mass"].values == 0.25).all()
 
 
+@pytest.mark.slow
 def test_where_kernels_tell_nothing_annealed_particles_do():
     """In sixteen dimensions no density made of draws is near enough to weigh with."""
     size, rows = 16, 6

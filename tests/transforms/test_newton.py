@@ -80,6 +80,7 @@ def test_bad_options_are_named():
         type(brenier(2))(torch.nn.Linear(2, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [5, 40])
 def test_the_stochastic_log_det_and_its_gradient_are_unbiased(dim):
     exact = brenier(dim, [2 * dim]).double()

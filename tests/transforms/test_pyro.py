@@ -21,6 +21,7 @@ def banana():
     pyro.sample("z", dist.Normal(y - x, 0.3), obs=torch.tensor(1.0))
 
 
+@pytest.mark.slow
 def test_a_flow_guide_of_brenier_maps_beats_a_normal_guide():
     from pyro.infer.autoguide import AutoMultivariateNormal
 
