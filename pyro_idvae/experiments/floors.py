@@ -47,7 +47,6 @@ class Keep(Callback):
         """Write them."""
         path = self.paths.get(progress.epoch + 1)
         if path is not None:
-            path.parent.mkdir(exist_ok=True)
             save(path, progress.model, progress.guide)
 
 
@@ -113,6 +112,7 @@ class Floors:
         self, name: str, make: Make, seed: int, rate: float, epochs: Sequence[int]
     ) -> dict[str, Any]:
         vae, paths = make(seed), {n: self.path_of(name, seed, rate, n) for n in epochs}
+        (self.out / "weights").mkdir(exist_ok=True)
         train, held = self.case.batches(self.train)
         try:
             result = fit(
@@ -133,8 +133,8 @@ class Floors:
             return {"validation_loss": np.inf, "best_epoch": 0, "seconds": np.nan}
         if result.interrupted:
             raise KeyboardInterrupt
-        if not self.case.ink:
-            Keep(paths).on_epoch(Progress(vae.model, vae.guide, result, 0, 0, max(epochs) - 1))
+        if not self.case.ink:  # the best epoch, which only now is known
+            save(paths[max(epochs)], vae.model, vae.guide)
         losses = result.validation_losses
         return {
             "validation_loss": float(losses[-1] if self.case.ink else min(losses)),
