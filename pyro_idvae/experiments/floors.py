@@ -31,6 +31,8 @@ QUICK_EVIDENCE = {"proposal": "guide", "num_chains": 4, "num_temperatures": 4}
 EXACT_ROWS, EXACT_DRAWS = 50, 200
 """Of the exact posteriors that say whether a latent has collapsed."""
 MOST_GRADIENT = 100.0
+LOOKS = ("oC0", "sC1", "^C2", "DC3", "vC4")
+"""Marker and colour of each model, the same in all panels."""
 
 
 class Keep(Callback):
@@ -234,8 +236,8 @@ def table(frame: pd.DataFrame, out: Path) -> str:
                 f"  {row['model']:36s} rate {row['learning_rate']:<6g} {row['epochs']:4d} epochs "
                 f"seed {row['seed']}: log p(x) {row['evidence']:9.2f}, {gain.mean():+6.2f} ± "
                 f"{gain.std(ddof=1) / len(gain) ** 0.5:.2f}, KL {row['kl']:6.2f}, least "
-                f"{row['least_nats']:.3f}, active {row['active_units']:.0f}, capped "
-                f"{row['capped']:.0%}"
+                f"{row['least_nats']:.3f}, active {row['active_units']:.0f}"
+                + ("" if pd.isna(row["capped"]) else f", capped {row['capped']:.0%}")
                 + ("" if pd.isna(row["collapsed"]) else f", collapsed {row['collapsed']:.0f}")
             )
     lines.append("nats a row; ±: standard error of the difference to the best ordinary decoder")
@@ -252,18 +254,20 @@ def _stem_of(row: Any) -> str:
 
 def _plot(frame: pd.DataFrame, path: Path) -> None:
     names = list(dict.fromkeys(frame["data"]))
+    looks = dict(zip(dict.fromkeys(frame["model"]), LOOKS, strict=False))
     figure, axes = plt.subplots(
-        1, len(names), figsize=(3.2 * len(names), 3.6), layout="constrained", squeeze=False
+        1, len(names), figsize=(3.2 * len(names) + 2.6, 3.6), layout="constrained", squeeze=False
     )
+    handles: dict[str, Any] = {}
     for ax, data in zip(axes[0], names, strict=True):
         rows = frame[frame["data"] == data]
-        for number, (name, own) in enumerate(rows.groupby("model", sort=False)):
-            ax.plot(own["least_nats"], own["evidence"], "os^Dv"[number], label=name, alpha=0.7)
+        for name, own in rows.groupby("model", sort=False):
+            x, y = own["least_nats"], own["evidence"]
+            (handles[str(name)],) = ax.plot(x, y, looks[name], label=name, alpha=0.7)
         ax.set_title(data)
         ax.set_xscale("symlog", linthresh=0.01)
         ax.set_xlim(left=0)
         ax.set_xlabel("least nats of a latent")
     axes[0][0].set_ylabel("held-out log-likelihood (nats a row)")
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles.values(), handles, loc="outside right upper", frameon=False, fontsize=9)
     save_figure(figure, path)

@@ -311,6 +311,8 @@ def test_an_interrupt_leaves_the_parameters_of_functions_as_they_were(name):
             assert state_of(encoder) == before
 
 
+# Inside a destructor or the callback of a weak reference Python drops an interrupt.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["nuts", "vectorized"])
 def test_interrupts_at_any_moment_leave_all_as_it_was(kernel):
