@@ -11,7 +11,7 @@ from pyro_idvae.distributions.location_scale import LocationScaleFamily
 
 
 def base_centre(at_base: Family, x: Tensor, parameter_dim: int) -> Tensor:
-    """Return the v of the base rates: 0 in noise units, the mean in scales of a location family.
+    """Return the v of the base rates as they are in the data; 0 where no floor has raised them.
 
     Args:
         at_base: the family by v, of :func:`in_noise_units`.
@@ -21,9 +21,13 @@ def base_centre(at_base: Family, x: Tensor, parameter_dim: int) -> Tensor:
     if isinstance(at_base, LocationScaleFamily):
         centre: Tensor = x.mean(0) / at_base.get_global("scale").detach()
         return centre
-    tensors = (*at_base.parameters(), *at_base.buffers())
-    like = next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
-    return like.new_zeros(parameter_dim)
+    if at_base.event_shape(parameter_dim):
+        mean = x.to(torch.get_default_dtype() if not x.is_floating_point() else x.dtype).mean(0)
+    else:
+        counts = torch.bincount(x.long(), minlength=parameter_dim + 1)
+        mean = counts.to(torch.get_default_dtype()) / len(x)
+    least = torch.full((parameter_dim,), 0.5 / len(x), dtype=mean.dtype, device=mean.device)
+    return at_base.eta_of_mean(mean, least)
 
 
 def base_scores(at_base: Family, x: Tensor, parameter_dim: int) -> Tensor:
@@ -40,7 +44,7 @@ def base_scores(at_base: Family, x: Tensor, parameter_dim: int) -> Tensor:
     Returns:
         A tensor of shape ``(rows, parameter_dim)``.
     """
-    centre = base_centre(at_base, x, parameter_dim)
+    centre = base_centre(at_base, x, parameter_dim).detach()
     with torch.enable_grad():
         v = centre.expand(len(x), -1).clone().requires_grad_()
         member = at_base(v, at_base.total_count_of(x))
