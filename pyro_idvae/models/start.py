@@ -71,6 +71,8 @@ def begin_at_base(injection: BrenierInjection, family: Family, base: Tensor) -> 
         wanted = beta.singular_values().clone()
         wanted[:number] = torch.maximum(wanted[:number], slopes.to(own) / own[:number])
         _set_singular_values(beta, wanted)
+    # Floors of rates depend on the spread of f, which is another one now.
+    at_base = in_noise_units(family, base, width, spread=prior_spread(injection))
     last.shift.add_(base_centre(at_base, x, width).to(last.shift) - at_prior(injection).mean(0))
 
 
