@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyro_idvae.datasets.local import Folder, find
-from pyro_idvae.datasets.sizes import check_seed, check_size
+from pyro_idvae.datasets.split import split_rows
 
 
 class CellSplit(NamedTuple):
@@ -53,14 +53,10 @@ def single_cells(folder: Folder, *, num_test: int = 100, seed: int = 0) -> CellS
         Zheng et al., *Massively parallel digital transcriptional profiling of single cells*, Nature
         Communications 2017; reduced by scanpy (BSD-3-Clause).
     """
-    check_size("num_test", num_test)
     path = find(folder, "pbmc68k_reduced.npz", "arrays counts, bulk_labels, genes")
     with np.load(path, allow_pickle=False) as file:
         counts = torch.as_tensor(file["counts"].astype(np.float32))
         labels = torch.as_tensor(file["bulk_labels"].astype(np.int64))
         genes, types = tuple(map(str, file["genes"])), tuple(map(str, file["bulk_label_names"]))
-    if num_test >= len(counts):
-        raise ValueError(f"num_test={num_test}: expected a number from 1 to {len(counts) - 1}")
-    order = torch.randperm(len(counts), generator=torch.Generator().manual_seed(check_seed(seed)))
-    held, rest = order[:num_test], order[num_test:]
+    rest, held = split_rows(len(counts), num_test, seed)
     return CellSplit(counts[rest], counts[held], labels[rest], labels[held], genes, types)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_idvae.datasets.sizes import check_seed, check_size
+from pyro_idvae.datasets.split import split_rows
 
 MAX_INK = 16
 """Pixels are counts of ink from 0 to this: Binomial data."""
@@ -42,8 +42,6 @@ def digits(*, num_test: int = 360, seed: int = 0) -> ImageSplit:
         >>> digits().train.shape
         torch.Size([1437, 64])
     """
-    check_size("num_test", num_test)
-    check_seed(seed)
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -51,9 +49,6 @@ def digits(*, num_test: int = 360, seed: int = 0) -> ImageSplit:
             "the digits come with scikit-learn: pip install 'pyro-idvae[examples]'"
         ) from error
     images, labels = load_digits(return_X_y=True)
-    if num_test >= len(images):
-        raise ValueError(f"num_test={num_test}: expected a number from 1 to {len(images) - 1}")
     x, y = torch.tensor(images, dtype=torch.float32), torch.tensor(labels)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-    held, rest = order[:num_test], order[num_test:]
+    rest, held = split_rows(len(x), num_test, seed)
     return ImageSplit(x[rest], x[held], y[rest], y[held])

@@ -28,14 +28,7 @@ def fashion_mnist(folder: Folder) -> ImageSplit:
     Reference:
         Xiao, Rasul and Vollgraf, *Fashion-MNIST*, arXiv 1708.07747.
     """
-    path = find(folder, "fashion_mnist.npz", "arrays train_images, train_labels, test_…")
-    with np.load(path, allow_pickle=False) as file:
-        return ImageSplit(
-            _ink(file["train_images"]),
-            _ink(file["test_images"]),
-            torch.as_tensor(file["train_labels"].astype(np.int64)),
-            torch.as_tensor(file["test_labels"].astype(np.int64)),
-        )
+    return _read(folder, "fashion_mnist.npz", "labels")
 
 
 def omniglot(folder: Folder) -> ImageSplit:
@@ -56,14 +49,7 @@ def omniglot(folder: Folder) -> ImageSplit:
         Lake, Salakhutdinov and Tenenbaum, *Human-level concept learning through probabilistic
         program induction*, Science 2015.
     """
-    path = find(folder, "omniglot_28.npz", "arrays train_images, train_alphabet, test_…")
-    with np.load(path, allow_pickle=False) as file:
-        return ImageSplit(
-            _ink(file["train_images"]),
-            _ink(file["test_images"]),
-            torch.as_tensor(file["train_alphabet"].astype(np.int64)),
-            torch.as_tensor(file["test_alphabet"].astype(np.int64)),
-        )
+    return _read(folder, "omniglot_28.npz", "alphabet")
 
 
 def binarize(images: Tensor, *, seed: int) -> Tensor:
@@ -85,6 +71,17 @@ def binarize(images: Tensor, *, seed: int) -> Tensor:
     if not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError("images have ink outside [0, 1]: divide whole numbers by their largest")
     return torch.bernoulli(images, generator=torch.Generator().manual_seed(check_seed(seed)))
+
+
+def _read(folder: Folder, name: str, labels: str) -> ImageSplit:
+    path = find(folder, name, f"arrays train_images, train_{labels}, test_…")
+    with np.load(path, allow_pickle=False) as file:
+        return ImageSplit(
+            _ink(file["train_images"]),
+            _ink(file["test_images"]),
+            torch.as_tensor(file[f"train_{labels}"].astype(np.int64)),
+            torch.as_tensor(file[f"test_{labels}"].astype(np.int64)),
+        )
 
 
 def _ink(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:

@@ -20,13 +20,17 @@ FARTHEST = math.log(1000.0)
 """How far from its base rate three standard deviations of the prior may take a log rate."""
 
 
+def prior_draws(injection: Injection, number: int) -> Tensor:
+    """Return draws of N(0, I), always the same ones."""
+    like = next(injection.parameters(), torch.zeros(()))
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(number, injection.latent_dim, generator=generator).to(like)
+
+
 @torch.no_grad()
 def at_prior(injection: Injection) -> Tensor:
     """Return f(z) at draws of N(0, I), always the same ones."""
-    like = next(injection.parameters(), torch.zeros(()))
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(NUM_DRAWS, injection.latent_dim, generator=generator).to(like)
-    found: Tensor = injection(z)
+    found: Tensor = injection(prior_draws(injection, NUM_DRAWS))
     return found
 
 

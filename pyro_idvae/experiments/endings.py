@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 
 from pyro_idvae._files import replacing
 from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.infer import FitResult
 
 INTERRUPTED = 130
 """Exit status of a program that Ctrl-C has ended: 128 + SIGINT, as shells have it."""
@@ -46,6 +47,13 @@ def whole(draws: Any) -> Any:
     if not is_complete(draws):
         raise KeyboardInterrupt
     return draws
+
+
+def finished(result: FitResult) -> FitResult:
+    """Return what a fit has found; raises KeyboardInterrupt if it was cut short."""
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return result
 
 
 def save_figure(figure: Any, path: Path) -> None:

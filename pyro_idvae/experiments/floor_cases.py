@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pyro_idvae.datasets import (
     MAX_INK,
+    CellSplit,
+    CountSplit,
+    ImageSplit,
     binarize,
     digits,
     fashion_mnist,
@@ -28,7 +31,7 @@ from pyro_idvae.experiments.training import Make
 from pyro_idvae.models import IDVAE, VAE, Encoder, mlp
 
 ORDINARY = "ordinary decoder"
-Splits = tuple[Tensor, Tensor]
+Split = CellSplit | CountSplit | ImageSplit
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Case:
 
     Attributes:
         name: of the data set.
-        load: returns training and held-out rows, from a folder.
+        load: returns data with rows to train on and held-out ones, from a folder.
         family: of the observations.
         latent_dim: K.
         width: of the ridges of an injective decoder, in both of its maps.
@@ -54,7 +57,7 @@ class Case:
     """
 
     name: str
-    load: Callable[[Path], Splits]
+    load: Callable[[Path], Split]
     family: str
     latent_dim: int
     width: int
@@ -98,31 +101,6 @@ def _stacked(rows: list[tuple[Tensor]], *, ink: bool) -> tuple[Tensor]:
     return (torch.bernoulli(x) if ink else x,)
 
 
-def _digits(_: Path) -> Splits:
-    data = digits()
-    return data.train, data.test
-
-
-def _fashion(folder: Path) -> Splits:
-    data = fashion_mnist(folder)
-    return data.train, data.test
-
-
-def _omniglot(folder: Path) -> Splits:
-    data = omniglot(folder)
-    return data.train, data.test
-
-
-def _cells(folder: Path) -> Splits:
-    data = single_cells(folder)
-    return data.train, data.test
-
-
-def _yelp(folder: Path) -> Splits:
-    data = yelp_counts(folder)
-    return data.train, data.test
-
-
 IMAGES: dict[str, Any] = {
     "family": "bernoulli",
     "latent_dim": 32,
@@ -134,50 +112,41 @@ IMAGES: dict[str, Any] = {
     "nats": (0.1,),
     "ink": True,
 }
+COUNTS: dict[str, Any] = {
+    "family": "multinomial",
+    "latent_dim": 8,
+    "width": 128,
+    "layers": (128,),
+    "encoder": (128,),
+    "nats": (0.1, 0.3),
+}
 CASES = (
     Case(
         "digits",
-        _digits,
-        "binomial",
-        16,
-        128,
-        (76, 76),
-        (512, 512),
-        (1e-3, 2e-3, 4e-3),
-        (300,),
-        (0.1, 0.3),
-        360,
+        lambda _: digits(),
+        family="binomial",
         total_count=MAX_INK,
+        latent_dim=16,
+        width=128,
+        layers=(76, 76),
+        encoder=(512, 512),
+        rates=(1e-3, 2e-3, 4e-3),
+        epochs=(300,),
+        nats=(0.1, 0.3),
+        num_rows=360,
     ),
-    Case(
-        "yelp",
-        _yelp,
-        "multinomial",
-        8,
-        128,
-        (128,),
-        (128,),
-        (3e-3, 1e-2),
-        (100,),
-        (0.1, 0.3),
-        1000,
-    ),
+    Case("yelp", yelp_counts, **COUNTS, rates=(3e-3, 1e-2), epochs=(100,), num_rows=1000),
     Case(
         "cells",
-        _cells,
-        "multinomial",
-        8,
-        128,
-        (128,),
-        (128,),
-        (1e-3, 3e-3, 1e-2),
-        (300,),
-        (0.1, 0.3),
-        100,
+        single_cells,
+        **COUNTS,
+        rates=(1e-3, 3e-3, 1e-2),
+        epochs=(300,),
+        num_rows=100,
         batch_size=100,
     ),
-    Case("omniglot", _omniglot, **IMAGES),
-    Case("fashion_mnist", _fashion, **IMAGES),
+    Case("omniglot", omniglot, **IMAGES),
+    Case("fashion_mnist", fashion_mnist, **IMAGES),
 )
 
 
@@ -186,8 +155,13 @@ def models(case: Case, train: Tensor) -> dict[str, Make]:
     base = train if not case.ink else binarize(train, seed=2)
     found: dict[str, Make] = {ORDINARY: partial(_ordinary, case, train.shape[1])}
     for nats in case.nats:
-        found[f"floor in η, {nats:g} nats"] = partial(_euclidean, case, base, nats)
-        found[f"floor in noise units, {nats:g} nats"] = partial(_noise_units, case, base, nats)
+        part = matched_floor(case, base, nats) ** (1 / 3)
+        in_eta = {"strong_convexity": part, "min_singular_value": part}
+        in_units = {"base": base, "wanted_nats": nats}
+        for words, floor in (("η", in_eta), ("noise units", in_units)):
+            found[f"floor in {words}, {nats:g} nats"] = partial(
+                _injective, case, train.shape[1], floor
+            )
     return found
 
 
@@ -198,31 +172,15 @@ def _ordinary(case: Case, data_dim: int, seed: int) -> VAE:
     return VAE(NeuralLikelihood(family, network), Encoder(data_dim, case.latent_dim, case.encoder))
 
 
-def _noise_units(case: Case, base: Tensor, nats: float, seed: int) -> VAE:
+def _injective(case: Case, data_dim: int, floor: dict[str, Any], seed: int) -> VAE:
     torch.manual_seed(seed)
     return IDVAE(
-        base.shape[1],
+        data_dim,
         case.latent_dim,
         case.family,
-        base=base,
-        wanted_nats=nats,
         hidden_dims=[case.width],
         encoder_hidden_dims=case.encoder,
-        **case.options,
-    )
-
-
-def _euclidean(case: Case, base: Tensor, nats: float, seed: int) -> VAE:
-    torch.manual_seed(seed)
-    part = matched_floor(case, base, nats) ** (1 / 3)
-    return IDVAE(
-        base.shape[1],
-        case.latent_dim,
-        case.family,
-        strong_convexity=part,
-        min_singular_value=part,
-        hidden_dims=[case.width],
-        encoder_hidden_dims=case.encoder,
+        **floor,
         **case.options,
     )
 

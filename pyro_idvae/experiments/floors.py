@@ -18,12 +18,12 @@ from torch import Tensor
 
 from pyro_idvae.diagnostics import collapse_report, evaluate
 from pyro_idvae.errors import NonFiniteLossError
-from pyro_idvae.experiments.endings import save_figure, whole
+from pyro_idvae.experiments.endings import finished, save_figure, whole
 from pyro_idvae.experiments.floor_cases import CASES, ORDINARY, Case, models
 from pyro_idvae.experiments.ledger import Ledger, begin
 from pyro_idvae.experiments.training import Make
 from pyro_idvae.infer import Callback, Progress, fit, load, mcmc, save
-from pyro_idvae.models import IDVAE, VAE
+from pyro_idvae.models import VAE
 
 NAMES = tuple(case.name for case in CASES)
 EVIDENCE = {"proposal": "guide", "num_chains": 8}
@@ -133,8 +133,7 @@ class Floors:
             )
         except NonFiniteLossError:  # a rate that is too large
             return {"validation_loss": np.inf, "best_epoch": 0, "seconds": np.nan}
-        if result.interrupted:
-            raise KeyboardInterrupt
+        finished(result)
         if not self.case.ink:  # the best epoch, which only now is known
             save(paths[max(epochs)], vae.model, vae.guide)
         losses = result.validation_losses
@@ -155,9 +154,7 @@ class Floors:
             seed=0,
         )
         self.found.keep(path.stem, judged.evidence.value)
-        capped = None
-        if isinstance(vae, IDVAE):
-            capped = vae.likelihood.family.capped_rates()
+        capped = vae.likelihood.family.capped_rates()
         bounds = vae.likelihood.lipschitz_bounds() if vae.likelihood.identifiable else (None, None)
         return {
             **judged.row,
@@ -214,18 +211,19 @@ def run(
     torch.set_num_threads(1)
     for case in CASES:
         if case.name in data_sets:
-            train, test = case.load(folder)
-            Floors(out, case, train, test, quick=quick).run(num_seeds)
-    frame = Ledger(out / "floors.csv").frame()
-    print(table(frame, out))
+            data = case.load(folder)
+            Floors(out, case, data.train, data.test, quick=quick).run(num_seeds)
+    found = Ledger(out / "floors.csv")
+    frame = found.frame()
+    print(table(found))
     _plot(frame, out / "floors.png")
     return frame
 
 
-def table(frame: pd.DataFrame, out: Path) -> str:
+def table(found: Ledger) -> str:
     """Return the rows as text, each beside the best ordinary decoder of its data set."""
-    found, lines = Ledger(out / "floors.csv"), []
-    for data, rows in frame.groupby("data", sort=False):
+    lines = []
+    for data, rows in found.frame().groupby("data", sort=False):
         plain = rows[rows["model"] == ORDINARY]
         best = plain.loc[plain["evidence"].idxmax()]
         reference = found.kept(_stem_of(best))

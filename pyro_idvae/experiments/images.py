@@ -19,6 +19,7 @@ from pyro_idvae._files import replacing
 from pyro_idvae.datasets import MAX_INK
 from pyro_idvae.diagnostics import evaluate
 from pyro_idvae.distributions import NeuralLikelihood, make_family
+from pyro_idvae.experiments.endings import finished
 from pyro_idvae.infer import FitResult, fit
 from pyro_idvae.models import IDVAE, VAE, Encoder, mlp
 
@@ -117,9 +118,7 @@ def train(
         seed=seed,
         progress=progress,
     )
-    if result.interrupted:
-        raise KeyboardInterrupt
-    return result
+    return finished(result)
 
 
 def judge(

@@ -23,6 +23,7 @@ from pyro_idvae.diagnostics.estimators import (
     kl_to_normal,
     split_rhat,
 )
+from pyro_idvae.experiments.endings import finished
 from pyro_idvae.infer import fit, from_guide
 
 Array = np.ndarray[Any, Any]
@@ -91,8 +92,7 @@ def fit_guide(
         seed=seed,
         progress=False,
     )
-    if result.interrupted:
-        raise KeyboardInterrupt
+    finished(result)
     pyro.set_rng_seed(seed)
     draws = from_guide(model, guide, x, num_samples=num_draws, num_prior_samples=num_prior_samples)
     groups = groups_of(draws)

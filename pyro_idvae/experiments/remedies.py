@@ -19,7 +19,7 @@ from torch import Tensor
 from pyro_idvae.datasets import MAX_INK, digits
 from pyro_idvae.diagnostics import evaluate
 from pyro_idvae.distributions import NeuralLikelihood, make_family
-from pyro_idvae.experiments.endings import save_figure
+from pyro_idvae.experiments.endings import finished, save_figure
 from pyro_idvae.experiments.images import (
     BATCH_SIZE,
     ENCODER_DIMS,
@@ -149,9 +149,7 @@ class BudgetTrainings(Trainings):
             seed=seed,
             progress=False,
         )
-        if result.interrupted:
-            raise KeyboardInterrupt
-        return result
+        return finished(result)
 
 
 def run(

@@ -97,6 +97,7 @@ class IDVAE(VAE):
             )
         if rate_window is not None:
             lipschitz_bounds = bounds_of_window(rate_window, latent_dim, family, lipschitz_bounds)
+        floor = None
         if wanted_nats is not None:
             floor = floor_of_nats(
                 wanted_nats,
@@ -107,10 +108,12 @@ class IDVAE(VAE):
                 strong_convexity=strong_convexity,
                 min_singular_value=min_singular_value,
             )
+        elif base is not None and all(
+            given is None for given in (lipschitz_bounds, strong_convexity, min_singular_value)
+        ):
+            floor = DEFAULT_FLOOR
+        if floor is not None:
             strong_convexity = min_singular_value = floor ** (1 / 3)
-        floors = (lipschitz_bounds, strong_convexity, min_singular_value)
-        if base is not None and all(floor is None for floor in floors):
-            strong_convexity = min_singular_value = DEFAULT_FLOOR ** (1 / 3)
         injection = brenier_injection(
             latent_dim,
             parameter_dim,

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from pyro_idvae._checks import inverse_softplus
 from pyro_idvae.distributions import Family, in_noise_units
-from pyro_idvae.distributions.base_rates import at_prior, prior_spread
+from pyro_idvae.distributions.base_rates import at_prior, prior_draws, prior_spread
 from pyro_idvae.distributions.base_scores import base_centre, base_scores
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import RidgePotential
@@ -96,10 +96,7 @@ def _principal(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
 
 def _slopes(injection: BrenierInjection) -> Tensor:
     """Return how far f moves with each latent at draws of the prior, of shape ``(K,)``."""
-    like = injection.beta.raw_basis
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(SLOPE_DRAWS, injection.latent_dim, generator=generator).to(like)
-    return injection.jacobian(z).square().sum(-2).mean(0).sqrt()
+    return injection.jacobian(prior_draws(injection, SLOPE_DRAWS)).square().sum(-2).mean(0).sqrt()
 
 
 def _set_singular_values(beta: InjectiveLinear, values: Tensor) -> None:

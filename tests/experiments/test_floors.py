@@ -16,7 +16,7 @@ DIGITS = CASES[0]
 
 
 def test_decoders_of_a_data_set_are_of_one_size():
-    train = DIGITS.load(Path())[0]
+    train = DIGITS.load(Path()).train
     made = {name: make(0) for name, make in models(DIGITS, train).items()}
     sizes = [sum(p.numel() for p in vae.likelihood.parameters()) for vae in made.values()]
     assert max(sizes) < 1.05 * min(sizes)
