@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ from torch import Tensor
 from pyro_idvae.datasets import digits
 from pyro_idvae.diagnostics import Consistency, consistency
 from pyro_idvae.experiments.endings import save_figure
-from pyro_idvae.experiments.images import make_idvae, make_vae
+from pyro_idvae.experiments.images import make_at_base, make_idvae, make_vae
 from pyro_idvae.experiments.ledger import Ledger, begin
 from pyro_idvae.experiments.training import Make, Trainings
 from pyro_idvae.infer import load
@@ -25,7 +26,11 @@ QUICK_EPOCHS = 2
 
 def makers() -> dict[str, Make]:
     """Return the models to compare, by name."""
-    return {"VAE (ReLU MLP)": make_vae, "IDVAE, L ≥ 1": make_idvae}
+    return {
+        "VAE (ReLU MLP)": make_vae,
+        "IDVAE, L ≥ 1": make_idvae,
+        "IDVAE, 0.1 nat in noise units": partial(make_at_base, digits().train),
+    }
 
 
 def run(

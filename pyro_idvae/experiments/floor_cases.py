@@ -135,7 +135,7 @@ CASES = (
         nats=(0.1, 0.3),
         num_rows=360,
     ),
-    Case("yelp", yelp_counts, **COUNTS, rates=(3e-3, 1e-2), epochs=(100,), num_rows=1000),
+    Case("yelp", yelp_counts, **COUNTS, rates=(1e-3, 3e-3), epochs=(40,), num_rows=1000),
     Case(
         "cells",
         single_cells,

@@ -98,6 +98,20 @@ def make_idvae(seed: int, lipschitz: float = 1.0) -> IDVAE:
     )
 
 
+def make_at_base(base: Tensor, seed: int) -> IDVAE:
+    """Return the identifiable VAE in the noise units of ``base``, at its default floor."""
+    torch.manual_seed(seed)
+    return IDVAE(
+        NUM_PIXELS,
+        LATENT_DIM,
+        "binomial",
+        total_count=MAX_INK,
+        hidden_dims=[INJECTIVE_WIDTH],
+        encoder_hidden_dims=ENCODER_DIMS,
+        base=base,
+    )
+
+
 def train(
     vae: VAE, images: Tensor, *, learning_rate: float, num_epochs: int, seed: int, progress: bool
 ) -> FitResult:

@@ -11,7 +11,7 @@ from torch.nn.functional import softplus
 
 from pyro_idvae._checks import inverse_softplus
 from pyro_idvae.distributions import Family, in_noise_units
-from pyro_idvae.distributions.base_rates import at_prior, prior_draws, prior_spread
+from pyro_idvae.distributions.base_rates import NUM_DRAWS, at_prior, prior_draws, prior_spread
 from pyro_idvae.distributions.base_scores import base_centre, base_scores
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import RidgePotential
@@ -23,6 +23,8 @@ EXCESS = 0.2
 """Above each floor, as a share of it."""
 RIDGES = 0.4
 """How much of their usual weight ridges begin with."""
+NEAR = 1.0
+"""Least spread of the arguments of ridges in data space."""
 MOST_NUMBERS = 2**24
 """Of the observations whose directions are sought."""
 SPARE_DIRECTIONS, POWER_ITERATIONS = 10, 4
@@ -71,9 +73,23 @@ def begin_at_base(injection: BrenierInjection, family: Family, base: Tensor) -> 
         wanted = beta.singular_values().clone()
         wanted[:number] = torch.maximum(wanted[:number], slopes.to(own) / own[:number])
         _set_singular_values(beta, wanted)
+    if isinstance(last, RidgePotential):
+        _bring_near(last, beta(injection.g1(prior_draws(injection, NUM_DRAWS))))
     # Floors of rates depend on the spread of f, which is another one now.
     at_base = in_noise_units(family, base, width, spread=prior_spread(injection))
     last.shift.add_(base_centre(at_base, x, width).to(last.shift) - at_prior(injection).mean(0))
+
+
+def _bring_near(potential: RidgePotential, x: Tensor) -> None:
+    """Stretch ridges until arguments of size 1 tell the points apart, and weigh them less for it.
+
+    Random ridges of length 1 in D dimensions hardly bend over points that lie in K of these, and
+    their large weights make steps of the optimiser large.
+    """
+    spread = (x - x.mean(0)).matmul(potential.weight.mT).square().mean().sqrt()
+    stretch = (NEAR / spread).clamp_min(1.0)
+    potential.weight.mul_(stretch)
+    potential.raw_out.copy_(inverse_softplus(softplus(potential.raw_out) / stretch.square()))
 
 
 def _some(x: Tensor, width: int) -> Tensor:

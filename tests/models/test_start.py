@@ -94,6 +94,38 @@ def test_a_window_is_kept():
         assert found[1] <= bounds[1] * (1 + 1e-6)
 
 
+def ridge_arguments(vae):
+    injection = vae.likelihood.injection
+    z = torch.randn(500, vae.likelihood.latent_dim, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        x = injection.beta(injection.g1(z))
+        return (x - x.mean(0)) @ injection.g2.potential.weight.T
+
+
+def test_ridges_of_rare_features_bend_where_the_latents_lead():
+    torch.manual_seed(0)
+    words = torch.poisson(0.05 * torch.rand(400, 1) * torch.rand(200))
+    words = words[words.sum(1) > 0]
+    vae = IDVAE(200, 2, "multinomial", base=words, **WIDTHS)
+    plain = IDVAE(200, 2, "multinomial", **WIDTHS, strong_convexity=0.7, min_singular_value=0.7)
+    assert ridge_arguments(vae).square().mean().sqrt() == pytest.approx(1.0, rel=0.1)
+    assert ridge_arguments(plain).square().mean().sqrt() < 0.5
+    # A unit vector in the ridges' own space moves the gradient no farther than it did.
+    sizes = [v.likelihood.injection.g2.potential.smoothness().item() for v in (vae, plain)]
+    assert sizes[0] < sizes[1]
+
+
+def test_steep_models_keep_their_ridges():
+    v, _, generator = linear_data(slopes=(12.0, 9.0))
+    x = v + torch.randn(v.shape, generator=generator)
+    torch.manual_seed(0)
+    vae = IDVAE(8, 2, "normal", base=x, **WIDTHS)
+    torch.manual_seed(0)
+    plain = IDVAE(8, 2, "normal", **WIDTHS)
+    weights = [v.likelihood.injection.g2.potential.weight for v in (vae, plain)]
+    assert torch.equal(*weights)
+
+
 @pytest.mark.parametrize("shape", [(60,), (20, 3)])
 def test_tokens_of_one_row_count_one_by_one(shape):
     torch.manual_seed(0)
