@@ -3,7 +3,8 @@
 
 from pyro_idvae.datasets.cells import CellSplit, single_cells
 from pyro_idvae.datasets.digits import MAX_INK, ImageSplit, digits
-from pyro_idvae.datasets.images import binarize, fashion_mnist, omniglot
+from pyro_idvae.datasets.images import binarize, fashion_mnist, mnist, omniglot
+from pyro_idvae.datasets.pinwheel import PinwheelData, pinwheel
 from pyro_idvae.datasets.simulated import (
     MIXTURE_REGIMES,
     MixtureData,
@@ -21,12 +22,15 @@ __all__ = [
     "ImageSplit",
     "MixtureData",
     "PCAData",
+    "PinwheelData",
     "binarize",
     "digits",
     "fashion_mnist",
     "mixture_data",
+    "mnist",
     "omniglot",
     "pca_data",
+    "pinwheel",
     "single_cells",
     "yelp_counts",
 ]
