@@ -4,6 +4,7 @@
 from pyro_idvae import datasets, distributions, models, potentials, transforms
 from pyro_idvae._version import __version__
 from pyro_idvae.diagnostics import (
+    Assignments,
     Autopsy,
     Calibration,
     Certificate,
@@ -16,6 +17,7 @@ from pyro_idvae.diagnostics import (
     Forecast,
     ImportanceEstimate,
     active_units,
+    assignments,
     autopsy,
     calibrate,
     certify,
@@ -47,7 +49,7 @@ from pyro_idvae.infer import (
     mcmc,
     save,
 )
-from pyro_idvae.models import IDVAE, VAE, BayesianModel, Encoder
+from pyro_idvae.models import IDMVAE, IDVAE, VAE, BayesianModel, Encoder, MixtureVAE
 from pyro_idvae.plots import (
     plot_calibration,
     plot_collapse,
@@ -64,8 +66,10 @@ from pyro_idvae.plots import (
 )
 
 __all__ = [
+    "IDMVAE",
     "IDVAE",
     "VAE",
+    "Assignments",
     "AutoInjectiveLaplace",
     "Autopsy",
     "BayesianModel",
@@ -82,11 +86,13 @@ __all__ = [
     "FitResult",
     "Forecast",
     "ImportanceEstimate",
+    "MixtureVAE",
     "Progress",
     "StopOnPlateau",
     "VectorizedHMC",
     "__version__",
     "active_units",
+    "assignments",
     "autopsy",
     "calibrate",
     "certify",

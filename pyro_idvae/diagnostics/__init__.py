@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Diagnostics of posterior collapse; units are nats throughout."""
 
+from pyro_idvae.diagnostics.assignments import Assignments, assignments
 from pyro_idvae.diagnostics.autopsy import Autopsy, InferenceGap, autopsy
 from pyro_idvae.diagnostics.calibration import Calibration, calibrate
 from pyro_idvae.diagnostics.certificate import Certificate, certify
@@ -22,6 +23,7 @@ from pyro_idvae.diagnostics.metrics import active_units, kl_to_prior
 from pyro_idvae.diagnostics.witness import ModelWitness, Witness, find_witness
 
 __all__ = [
+    "Assignments",
     "Autopsy",
     "Calibration",
     "Certificate",
@@ -40,6 +42,7 @@ __all__ = [
     "RowEstimate",
     "Witness",
     "active_units",
+    "assignments",
     "autopsy",
     "calibrate",
     "certify",

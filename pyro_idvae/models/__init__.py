@@ -4,16 +4,27 @@
 from pyro_idvae.models.bayesian import BayesianModel
 from pyro_idvae.models.classical import GaussianMixture, ProbabilisticPCA
 from pyro_idvae.models.encoder import Encoder, mlp
+from pyro_idvae.models.idmvae import IDMVAE
 from pyro_idvae.models.idvae import IDVAE
+from pyro_idvae.models.mixture_encoder import MixtureEncoder, MixturePosterior
+from pyro_idvae.models.mixture_prior import MixturePrior
+from pyro_idvae.models.mixture_vae import MixtureVAE, MixtureVAEGuide, MixtureVAEModel
 from pyro_idvae.models.skip import SkipMLP
 from pyro_idvae.models.vae import VAE, VAEGuide, VAEModel
 
 __all__ = [
+    "IDMVAE",
     "IDVAE",
     "VAE",
     "BayesianModel",
     "Encoder",
     "GaussianMixture",
+    "MixtureEncoder",
+    "MixturePosterior",
+    "MixturePrior",
+    "MixtureVAE",
+    "MixtureVAEGuide",
+    "MixtureVAEModel",
     "ProbabilisticPCA",
     "SkipMLP",
     "VAEGuide",

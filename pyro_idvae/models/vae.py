@@ -62,6 +62,11 @@ class VAEModel(PyroModule):
             return dist.Normal(loc, torch.ones_like(loc)).to_event(1)
         return self.prior() if isinstance(self.prior, nn.Module) else self.prior
 
+    def draw_latent(self, like: Tensor) -> Tensor:
+        """Draw z at the site ``latent``; called in the plate of the rows."""
+        z: Tensor = pyro.sample("latent", self.prior_distribution(like))
+        return z
+
     def forward(
         self, x: Tensor, covariates: Tensor | None = None, mask: Tensor | None = None
     ) -> Tensor:
@@ -76,7 +81,7 @@ class VAEModel(PyroModule):
         options = likelihood.data_options(x, mask)
         like = x if x.is_floating_point() else next(likelihood.parameters())
         with pyro.plate("data", len(x)):
-            z: Tensor = pyro.sample("latent", self.prior_distribution(like))
+            z = self.draw_latent(like)
             conditional = likelihood.condition(z, covariates, **options)
             pyro.sample("obs", conditional, obs=likelihood.fill_missing(x, mask))
         return z

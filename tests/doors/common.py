@@ -5,10 +5,15 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_idvae import IDVAE, errors
+from pyro_idvae import IDMVAE, IDVAE, errors
 
 ROWS, DIM = 7, 5
 SHORT = {"num_samples": 5, "warmup_steps": 5, "num_chains": 2, "progress": False}
+
+
+def small_mixture():
+    torch.manual_seed(0)
+    return IDMVAE(DIM, 2, 2, hidden_dims=[8], encoder_hidden_dims=[8])
 
 
 def data(rows=ROWS, dim=DIM):

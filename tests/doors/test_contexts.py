@@ -6,7 +6,7 @@ import torch
 from pyro.infer import MCMC
 
 import pyro_idvae as idvae
-from tests.doors.common import SHORT, data, small
+from tests.doors.common import SHORT, data, small, small_mixture
 
 X = data()
 FEW = {"num_samples": 20, "num_chains": 1, "num_steps": 2, "mcmc_options": {"warmup_steps": 5}}
@@ -54,6 +54,9 @@ CALLS = {
     "log_evidence": lambda v, x: idvae.log_evidence(
         v.model, v.guide, x, num_chains=4, num_temperatures=2, seed=0
     ).lower.tolist(),
+    "assignments": lambda v, x: idvae.assignments(
+        v.model, v.guide, x, num_chains=4, num_temperatures=2, seed=0
+    ).exact.tolist(),
     "evaluate": lambda v, x: list(
         idvae.evaluate(v.model, v.guide, x, seed=0, **SHALLOW).table[NUMBERS].iloc[0]
     ),
@@ -82,7 +85,7 @@ CALLS = {
 }
 
 
-DEAR = {"autopsy", "calibrate a kernel", "evaluate", "hmc"}
+DEAR = {"assignments", "autopsy", "calibrate a kernel", "evaluate", "hmc"}
 """Made of calls that are here themselves."""
 
 
@@ -91,7 +94,7 @@ DEAR = {"autopsy", "calibrate a kernel", "evaluate", "hmc"}
     [pytest.param(name, marks=[pytest.mark.slow] if name in DEAR else []) for name in CALLS],
 )
 def test_what_is_found_is_the_same_in_every_context(name):
-    vae, call = small(), CALLS[name]
+    vae, call = small_mixture() if name == "assignments" else small(), CALLS[name]
     wanted = torch.as_tensor(call(vae, X))
     with torch.no_grad():
         torch.testing.assert_close(torch.as_tensor(call(vae, X)), wanted)

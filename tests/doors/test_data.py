@@ -32,6 +32,7 @@ FUNCTIONS = {
     "autopsy": idvae.autopsy,
     "evaluate": idvae.evaluate,
     "log_evidence": idvae.log_evidence,
+    "assignments": idvae.assignments,
     "consistency": lambda m, g, x: idvae.consistency([(m, g), (m, g)], x),
     "find_witness": lambda m, g, x: idvae.find_witness(m, x),
     "calibrate kernel": lambda m, g, x: idvae.calibrate(m, x, kernel="nuts"),

@@ -43,6 +43,7 @@ SCORING = {
     "autopsy": lambda m: idvae.autopsy(m, plain_guide, X),
     "evaluate": lambda m: idvae.evaluate(m, plain_guide, X),
     "log_evidence": lambda m: idvae.log_evidence(m, plain_guide, X),
+    "assignments": lambda m: idvae.assignments(m, plain_guide, X),
     "calibrate": lambda m: idvae.calibrate(m, X, kernel="nuts"),
     "surface": lambda m: idvae.plot_likelihood_surface(m, X, num_points=3),
 }

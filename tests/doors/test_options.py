@@ -522,6 +522,7 @@ SEEDED = {
     "autopsy": lambda seed: idvae.autopsy(vae().model, vae().guide, X, seed=seed),
     "evaluate": lambda seed: idvae.evaluate(vae().model, vae().guide, X, seed=seed),
     "log_evidence": lambda seed: idvae.log_evidence(vae().model, None, X, seed=seed),
+    "assignments": lambda seed: idvae.assignments(vae().model, None, X, seed=seed),
     "consistency": lambda seed: idvae.consistency([vae(), vae()], X, seed=seed),
     "calibrate": lambda seed: idvae.calibrate(vae().model, X, guide=vae().guide, seed=seed),
     "witness": lambda seed: idvae.find_witness(vae().model, X, seed=seed),

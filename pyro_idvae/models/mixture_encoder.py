@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Amortised posteriors of a component and of the latents given it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from pyro_idvae._checks import check_count, check_hidden_dims, check_last_dim
+from pyro_idvae.distributions.normal_mixture import NormalMixture
+from pyro_idvae.errors import ArgumentError
+from pyro_idvae.models.encoder import MIN_SCALE, mlp
+
+
+class MixturePosterior(NamedTuple):
+    """q(y|x) and q(z|x, y) of some rows.
+
+    Attributes:
+        logits: of q(y|x), of shape ``batch + (C,)``.
+        loc: means of q(z|x, y), of shape ``batch + (C, K)``.
+        scale: standard deviations, likewise.
+    """
+
+    logits: Tensor
+    loc: Tensor
+    scale: Tensor
+
+    def component(self) -> Any:
+        """Return q(y|x)."""
+        return dist.Categorical(logits=self.logits)
+
+    def given(self, component: Tensor) -> Any:
+        """Return q(z|x, y) for components that broadcast with the rows."""
+        shape = torch.broadcast_shapes(component.shape, self.logits.shape[:-1])
+        tail = self.loc.shape[-2:]
+        place = component.expand(shape)[..., None, None].expand(*shape, 1, tail[1])
+        loc, scale = (
+            value.expand(shape + tail).gather(-2, place).squeeze(-2)
+            for value in (self.loc, self.scale)
+        )
+        return dist.Normal(loc, scale).to_event(1)
+
+    def marginal(self) -> Any:
+        """Return q(z|x), the components summed out."""
+        return NormalMixture(self.loc, self.scale, self.logits)
+
+
+class MixtureEncoder(nn.Module):
+    """q(y|x) and q(z|x, y) as outputs of one network.
+
+    Args:
+        input_dim: width of the input.
+        latent_dim: K.
+        num_components: C.
+        hidden_dims: widths of the hidden layers.
+        covariate_dim: width of covariates that are appended to the input, 0 for none.
+        activation: constructor of the units.
+
+    Shapes: inputs ``batch + (input_dim,)``.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.models import MixtureEncoder
+        >>> posterior = MixtureEncoder(5, 2, 3, hidden_dims=[16])(torch.zeros(7, 5))
+        >>> posterior.component().probs.shape, posterior.given(torch.tensor(1)).batch_shape
+        (torch.Size([7, 3]), torch.Size([7]))
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        latent_dim: int,
+        num_components: int,
+        hidden_dims: Sequence[int] = (512, 512),
+        *,
+        covariate_dim: int = 0,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+    ) -> None:
+        super().__init__()
+        self.input_dim = check_count("input_dim", input_dim)
+        self.latent_dim = check_count("latent_dim", latent_dim)
+        self.num_components = check_count("num_components", num_components, minimum=2)
+        self.covariate_dim = check_count("covariate_dim", covariate_dim, minimum=0)
+        outputs = num_components * (1 + 2 * latent_dim)
+        widths = [input_dim + covariate_dim, *check_hidden_dims(hidden_dims), outputs]
+        self.network = mlp(widths, activation)
+
+    def forward(self, x: Tensor, covariates: Tensor | None = None) -> MixturePosterior:
+        """Return the posterior of each row."""
+        check_last_dim("x", x, self.input_dim)
+        if (covariates is None) != (self.covariate_dim == 0):
+            raise ArgumentError(
+                f"covariates={'None' if covariates is None else 'given'}: the encoder was built "
+                f"with covariate_dim={self.covariate_dim}"
+            )
+        if covariates is not None:
+            x = torch.cat([x, check_last_dim("covariates", covariates, self.covariate_dim)], -1)
+        count, dim = self.num_components, self.latent_dim
+        logits, loc, raw = self.network(x).split([count, count * dim, count * dim], dim=-1)
+        shape = (count, dim)
+        scale = softplus(raw.unflatten(-1, shape)) + MIN_SCALE
+        return MixturePosterior(logits, loc.unflatten(-1, shape), scale)
