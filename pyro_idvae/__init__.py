@@ -49,7 +49,16 @@ from pyro_idvae.infer import (
     mcmc,
     save,
 )
-from pyro_idvae.models import IDMVAE, IDVAE, VAE, BayesianModel, Encoder, MixtureVAE
+from pyro_idvae.models import (
+    IDMVAE,
+    IDSVAE,
+    IDVAE,
+    VAE,
+    BayesianModel,
+    Encoder,
+    MixtureVAE,
+    SequentialVAE,
+)
 from pyro_idvae.plots import (
     plot_calibration,
     plot_collapse,
@@ -67,6 +76,7 @@ from pyro_idvae.plots import (
 
 __all__ = [
     "IDMVAE",
+    "IDSVAE",
     "IDVAE",
     "VAE",
     "Assignments",
@@ -88,6 +98,7 @@ __all__ = [
     "ImportanceEstimate",
     "MixtureVAE",
     "Progress",
+    "SequentialVAE",
     "StopOnPlateau",
     "VectorizedHMC",
     "__version__",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Injective likelihoods as Pyro modules, and the families they are made of."""
 
+from pyro_idvae.distributions.autoregressive import SequenceLikelihood
 from pyro_idvae.distributions.base_rates import in_noise_units
 from pyro_idvae.distributions.binary import (
     BernoulliFamily,
@@ -24,6 +25,7 @@ from pyro_idvae.distributions.counts import (
 )
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.injective import InjectiveLikelihood
+from pyro_idvae.distributions.injective_autoregressive import InjectiveAutoregressive
 from pyro_idvae.distributions.library_multinomial import LibraryMultinomial
 from pyro_idvae.distributions.likelihood import Likelihood
 from pyro_idvae.distributions.location_scale import (
@@ -35,6 +37,7 @@ from pyro_idvae.distributions.location_scale import (
     StudentTFamily,
 )
 from pyro_idvae.distributions.neural import NeuralLikelihood
+from pyro_idvae.distributions.neural_autoregressive import NeuralAutoregressive
 from pyro_idvae.distributions.positive import BetaFamily, GammaFamily, InjectiveBeta, InjectiveGamma
 from pyro_idvae.distributions.rate import (
     information_window,
@@ -42,6 +45,7 @@ from pyro_idvae.distributions.rate import (
     rate_window,
 )
 from pyro_idvae.distributions.table import make_family, make_injective
+from pyro_idvae.distributions.token_sequence import TokenSequence
 from pyro_idvae.distributions.wanted_rate import wanted_rate
 
 __all__ = [
@@ -51,6 +55,7 @@ __all__ = [
     "CategoricalFamily",
     "Family",
     "GammaFamily",
+    "InjectiveAutoregressive",
     "InjectiveBernoulli",
     "InjectiveBeta",
     "InjectiveBinomial",
@@ -69,10 +74,13 @@ __all__ = [
     "Likelihood",
     "MultinomialFamily",
     "NegativeBinomialFamily",
+    "NeuralAutoregressive",
     "NeuralLikelihood",
     "NormalFamily",
     "PoissonFamily",
+    "SequenceLikelihood",
     "StudentTFamily",
+    "TokenSequence",
     "ZeroInflatedFamily",
     "in_noise_units",
     "information_window",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +15,9 @@ from pyro_idvae.distributions import Family, in_noise_units
 from pyro_idvae.distributions.base_rates import NUM_DRAWS, at_prior, prior_draws, prior_spread
 from pyro_idvae.distributions.base_scores import base_centre, base_scores
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.potentials import RidgePotential
+from pyro_idvae.potentials import PartiallyConvexPotential, RidgePotential
 from pyro_idvae.potentials.learnable import LearnablePotential
-from pyro_idvae.transforms import BrenierInjection
+from pyro_idvae.transforms import BrenierInjection, ConditionalInjection
 from pyro_idvae.transforms.linear import InjectiveLinear
 
 EXCESS = 0.2
@@ -50,14 +51,7 @@ def begin_at_base(injection: BrenierInjection, family: Family, base: Tensor) -> 
     beta, last = injection.beta, injection.g2.potential
     if not isinstance(last, LearnablePotential):
         raise ArgumentError(f"g2 has a {type(last).__name__}, which has nothing to shift")
-    _set_singular_values(beta, torch.full((beta.latent_dim,), (1 + EXCESS) * beta.floor))
-    for part in (injection.g1, injection.g2):
-        potential = part.potential
-        if isinstance(potential, LearnablePotential) and potential.ceiling is None:
-            potential.raw_excess.fill_(inverse_softplus(torch.tensor(EXCESS * potential.floor)))
-        if isinstance(potential, RidgePotential):
-            out = softplus(potential.raw_out)
-            potential.raw_out.copy_(inverse_softplus(RIDGES * out))
+    _lower(beta, injection.g1.potential, last)
     width = injection.data_dim
     at_base = in_noise_units(family, base, width, spread=prior_spread(injection))
     x = base.reshape(-1, *family.event_shape(width))
@@ -78,6 +72,37 @@ def begin_at_base(injection: BrenierInjection, family: Family, base: Tensor) -> 
     # Floors of rates depend on the spread of f, which is another one now.
     at_base = in_noise_units(family, base, width, spread=prior_spread(injection))
     last.shift.add_(base_centre(at_base, x, width).to(last.shift) - at_prior(injection).mean(0))
+
+
+@torch.no_grad()
+def begin_at_floors(injection: ConditionalInjection, base: Tensor) -> None:
+    """Bring a conditional injection near its floors, its mean over the prior at 0, in place.
+
+    Args:
+        injection: as it was made.
+        base: a context, of shape ``(context_dim,)``.
+    """
+    beta = injection.beta
+    last = None if injection.g2 is None else injection.g2.potential
+    _lower(beta, injection.g1.potential, last)
+    at = injection.condition(base)
+    if isinstance(last, RidgePotential):
+        z = prior_draws(at, NUM_DRAWS).to(beta.raw_basis)
+        _bring_near(last, beta(injection.g1.condition(base)(z)))
+    if isinstance(last, LearnablePotential):
+        last.shift.sub_(at_prior(at).mean(0))
+
+
+def _lower(beta: InjectiveLinear, *potentials: Any) -> None:
+    """Bring the parts of an injection near their floors."""
+    _set_singular_values(beta, torch.full((beta.latent_dim,), (1 + EXCESS) * beta.floor))
+    for potential in potentials:
+        learned = isinstance(potential, LearnablePotential | PartiallyConvexPotential)
+        if learned and potential.ceiling is None:
+            potential.raw_excess.fill_(inverse_softplus(torch.tensor(EXCESS * potential.floor)))
+        if isinstance(potential, RidgePotential | PartiallyConvexPotential):
+            out = softplus(potential.raw_out)
+            potential.raw_out.copy_(inverse_softplus(RIDGES * out))
 
 
 def _bring_near(potential: RidgePotential, x: Tensor) -> None:

@@ -23,7 +23,7 @@ class InjectionLaws(TransformLaws):
     """
 
     def test_jacobian_is_that_of_autograd(self) -> None:
-        transform = self.make_double()
+        transform = self.transform_of(self.make_double())
         z = self.points(6)
         wanted = torch.vmap(torch.func.jacrev(transform))(z)
         assert relative_error(transform.jacobian(z), wanted) <= 1e-10
@@ -33,7 +33,7 @@ class InjectionLaws(TransformLaws):
         assert values.max().item() <= high * (1 + 1e-10)
 
     def test_projection_finds_the_point_and_then_the_nearest(self) -> None:
-        transform = self.make_double()
+        transform = self.transform_of(self.make_double())
         z = self.points(10)
         x = transform(z).detach()
         assert relative_error(transform.project(x), z) <= 1e-9

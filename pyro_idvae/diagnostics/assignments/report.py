@@ -114,7 +114,7 @@ class Assignments:
 
     @property
     def cap(self) -> float:
-        """Log of the number of components or of rows: more a component cannot be worth, in nats."""
+        """The most nats that a component can be worth, the log of how many there are."""
         return math.log(min(self.exact.shape))
 
     def __str__(self) -> str:
