@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyro_idvae.experiments import consistency, digits, floors, mixture, pca, remedies
+from pyro_idvae.experiments import consistency, digits, floors, mixture, pca, pinwheel, remedies
 from pyro_idvae.experiments.endings import interruptible
 from pyro_idvae.experiments.ledger import EarlierRunError
 from pyro_idvae.experiments.options import Parser, make_folder, seed, whole_number
@@ -38,9 +38,9 @@ def _add_seeds(parser: Parser, *, of: str, minimum: int = 1, default: int = 5) -
     )
 
 
-def _add_epochs(parser: Parser) -> None:
+def _add_epochs(parser: Parser, default: int = 300) -> None:
     parser.add_argument(
-        "--epochs", type=whole_number(1), default=300, help="epochs a run (%(default)s)"
+        "--epochs", type=whole_number(1), default=default, help="epochs a run (%(default)s)"
     )
 
 
@@ -111,6 +111,14 @@ def _parser() -> Parser:
     floor.add_argument(
         "--quick", action="store_true", help="a few rows and two epochs, to see that it runs"
     )
+    arms = names.add_parser(
+        "pinwheel", parents=[common], help="whether mixture VAEs know which arm a point is of"
+    )
+    _add_seeds(arms, of="model")
+    _add_epochs(arms, default=600)
+    arms.add_argument(
+        "--quick", action="store_true", help="one seed of two epochs, to see that it runs"
+    )
     _add_remedies(
         names.add_parser(
             "remedies",
@@ -161,8 +169,9 @@ def _run(options: Any, out: Path) -> None:
             resume=options.resume,
         )
         return
-    if options.name == "consistency":
-        consistency.run(
+    if options.name in ("consistency", "pinwheel"):
+        run_seeds = consistency.run if options.name == "consistency" else pinwheel.run
+        run_seeds(
             out,
             num_seeds=options.seeds,
             num_epochs=options.epochs,

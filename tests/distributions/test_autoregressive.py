@@ -174,10 +174,7 @@ def test_the_history_of_a_token_is_what_stands_before_it():
 
 @pytest.mark.parametrize("name", ["lstm", "ordinary"])
 def test_words_are_left_out_in_training_only(name):
-    if name == "ordinary":
-        likelihood = ordinary(dropout=0.5)
-    else:
-        likelihood = injective("lstm", dropout=0.5)
+    likelihood = ordinary(dropout=0.5) if name == "ordinary" else injective("lstm", dropout=0.5)
     x = torch.randint(4, (30, 6))
     likelihood.train()
     assert not torch.equal(likelihood.contexts(x), likelihood.contexts(x))

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does a mixture VAE know its component? Pinwheels, an identifiable model and its twins."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from pyro.infer import TraceEnum_ELBO
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from pyro_idvae.datasets import pinwheel
+from pyro_idvae.diagnostics import Assignments, assignments
+from pyro_idvae.distributions import NeuralLikelihood, make_family
+from pyro_idvae.experiments.endings import finished, save_figure
+from pyro_idvae.experiments.ledger import Ledger, begin
+from pyro_idvae.infer import fit, load, save
+from pyro_idvae.models import IDMVAE, MixtureEncoder, MixtureVAE, mlp
+
+ARMS, LATENT_DIM, SCALE = 5, 2, 0.2
+NUM_TRAIN, NUM_TEST, NUM_JUDGED = 2000, 2000, 200
+WIDTH, ENCODER_DIMS = 64, (64, 64)
+RATE, BATCH_SIZE, MOST_GRADIENT = 3e-3, 200, 100.0
+ELBO_DRAWS = 20
+QUICK_EPOCHS, QUICK_JUDGED = 2, 10
+QUICK_EVIDENCE: dict[str, Any] = {"num_chains": 4, "num_temperatures": 3}
+IDENTIFIABLE, FIXED, FREE = "IDMVAE", "ordinary, fixed means", "ordinary, free means"
+
+
+def make(name: str, base: Tensor, seed: int) -> MixtureVAE:
+    """Return a model of one of the three kinds.
+
+    Args:
+        name: of the kind.
+        base: points, for the start of the identifiable one.
+        seed: of the start.
+    """
+    torch.manual_seed(seed)
+    if name == IDENTIFIABLE:
+        return IDMVAE(
+            2,
+            LATENT_DIM,
+            ARMS,
+            scale=SCALE,
+            learn_scale=True,
+            base=base,
+            hidden_dims=[WIDTH],
+            encoder_hidden_dims=ENCODER_DIMS,
+        )
+    family = make_family("normal", scale=SCALE, learn_scale=True)
+    likelihood = NeuralLikelihood(family, mlp([LATENT_DIM, WIDTH, WIDTH, 2]))
+    encoder = MixtureEncoder(2, LATENT_DIM, ARMS, ENCODER_DIMS)
+    return MixtureVAE(likelihood, encoder, ARMS, free_means=name == FREE)
+
+
+class Pinwheel:
+    """Models of the experiment, their rows and weights.
+
+    Args:
+        out: the experiment's folder.
+        num_epochs: of a run.
+        quick: few points to judge by.
+    """
+
+    def __init__(self, out: Path, num_epochs: int, *, quick: bool) -> None:
+        self.out, self.num_epochs, self.quick = out, num_epochs, quick
+        self.train = pinwheel(NUM_TRAIN, num_arms=ARMS)
+        self.test = pinwheel(NUM_TEST, num_arms=ARMS, seed=1)
+        self.found = Ledger(out / "pinwheel.csv")
+        (out / "weights").mkdir(exist_ok=True)
+
+    def trained(self, name: str, seed: int) -> tuple[MixtureVAE, float]:
+        """Return a model after training, and the seconds it took; its weights may be there."""
+        vae = make(name, self.train.x, seed)
+        stem = re.sub(r"\W+", "_", f"{name} {seed}")
+        path = self.out / "weights" / f"{stem}.safetensors"
+        known = Ledger(self.out / "training.csv")
+        if path.exists() and known.find(model=name, seed=seed):
+            load(path, vae.model, vae.guide)
+            return vae, float(known.find(model=name, seed=seed)[0]["seconds"])
+        result = fit(
+            vae.model,
+            vae.guide,
+            self.train.x,
+            elbo=TraceEnum_ELBO(max_plate_nesting=1),
+            optimizer=partial(torch.optim.Adam, lr=RATE),
+            num_epochs=self.num_epochs,
+            batch_size=BATCH_SIZE,
+            max_grad_norm=MOST_GRADIENT,
+            seed=seed,
+            progress=False,
+        )
+        finished(result)
+        save(path, vae.model, vae.guide)
+        known.add([{"model": name, "seed": seed, "seconds": result.wall_time}])
+        return vae, result.wall_time
+
+    def judge(self, name: str, seed: int) -> None:
+        """Make the row of a model, unless it is there."""
+        if self.found.find(model=name, seed=seed):
+            return
+        vae, seconds = self.trained(name, seed)
+        judged = QUICK_JUDGED if self.quick else NUM_JUDGED
+        told = assignments(
+            vae.model,
+            vae.guide,
+            self.test.x[:judged],
+            seed=seed,
+            **(QUICK_EVIDENCE if self.quick else {}),
+        )
+        arms = self.test.arms[:judged]
+        row = {
+            "model": name,
+            "seed": seed,
+            "epochs": self.num_epochs,
+            "seconds": seconds,
+            "elbo": elbo(vae, self.test.x, seed),
+            "evidence": told.evidence.mean,
+            "evidence_se": told.evidence.se,
+            **_told(told, arms),
+        }
+        with torch.no_grad():
+            q = vae.guide.posterior(self.test.x).component().probs
+        self.found.keep(f"{name} {seed}", q.argmax(-1).numpy())
+        self.found.add([row])
+        print(
+            f"{name}, seed {seed}: ELBO {row['elbo']:.3f}, log p(x) {row['evidence']:.3f}, "
+            f"I(x; y) {row['information_exact']:.2f} exact, {row['information_guide']:.2f} by the "
+            f"guide, accuracy {row['accuracy_exact']:.2f} and {row['accuracy_guide']:.2f}",
+            flush=True,
+        )
+
+
+def elbo(vae: MixtureVAE, x: Tensor, seed: int) -> float:
+    """Return the ELBO of a point, components summed out."""
+    torch.manual_seed(seed)
+    objective = TraceEnum_ELBO(max_plate_nesting=1)
+    total = sum(objective.loss(vae.model, vae.guide, x) for _ in range(ELBO_DRAWS))
+    return -float(total) / ELBO_DRAWS / len(x)
+
+
+def accuracy(components: Any, arms: Any) -> float:
+    """Return the share of points whose component is that of their arm, in the best order.
+
+    Example:
+        >>> from pyro_idvae.experiments.pinwheel import accuracy
+        >>> accuracy([1, 1, 0, 0], [0, 0, 1, 0])
+        0.75
+    """
+    counts = np.zeros((ARMS, ARMS))
+    np.add.at(counts, (np.asarray(components), np.asarray(arms)), 1)
+    rows, columns = linear_sum_assignment(-counts)
+    return float(counts[rows, columns].sum() / counts.sum())
+
+
+def _told(told: Assignments, arms: Tensor) -> dict[str, float]:
+    table, found = told.table, {}
+    own: Any = told.guide
+    for which, p in (("exact", told.exact), ("guide", own)):
+        found[f"information_{which}"] = float(table.loc[which, "information"])
+        found[f"kl_{which}"] = float(table.loc[which, "kl"])
+        found[f"accuracy_{which}"] = accuracy(np.argmax(p, -1), arms.numpy())
+    return found
+
+
+def run(
+    out: Path,
+    *,
+    num_seeds: int = 5,
+    num_epochs: int = 600,
+    quick: bool = False,
+    resume: bool = False,
+) -> pd.DataFrame:
+    """Train and judge the identifiable mixture VAE and its twins.
+
+    Writes ``training.csv``, ``weights/``, ``pinwheel.csv`` and ``pinwheel.png``.
+
+    Args:
+        out: folder to write to.
+        num_seeds: runs a model.
+        num_epochs: epochs a run.
+        quick: one seed of two epochs, to see that all goes through.
+        resume: whether to go on with the rows that are there.
+
+    Returns:
+        One row a model and seed, in nats a point.
+
+    Raises:
+        EarlierRunError: for a folder with rows, without ``resume`` or of other options.
+    """
+    if quick:
+        num_seeds, num_epochs = 1, QUICK_EPOCHS
+    begin(out, {"epochs": num_epochs, "quick": quick}, resume=resume)
+    torch.set_num_threads(1)
+    own = Pinwheel(out, num_epochs, quick=quick)
+    for name in (IDENTIFIABLE, FIXED, FREE):
+        for seed in range(num_seeds):
+            own.judge(name, seed)
+    frame = own.found.frame()
+    print(table(frame))
+    _plot(own, out / "pinwheel.png")
+    return frame
+
+
+def table(frame: pd.DataFrame) -> str:
+    """Return each row as text."""
+    columns = ["model", "seed", "elbo", "evidence", *(c for c in frame if c.startswith("infor"))]
+    columns += [c for c in frame if c.startswith("accuracy")]
+    lines = frame[columns].round(3).to_string(index=False)
+    return f"{lines}\nnats a point; I(x; y) is at most log 5 = 1.609"
+
+
+def _plot(own: Pinwheel, path: Path) -> None:
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.6), layout="constrained", sharey=True)
+    for ax, name in zip(axes, (IDENTIFIABLE, FIXED, FREE), strict=True):
+        row = own.found.find(model=name, seed=0)[0]
+        components = own.found.kept(f"{name} 0")
+        for number in range(ARMS):
+            x = own.test.x[torch.as_tensor(components == number)]
+            ax.plot(x[:, 0], x[:, 1], ".", markersize=2, color=f"C{number}")
+        ax.set_title(f"{name}\nI(x; y) {row['information_guide']:.2f} nats", fontsize=10)
+        ax.set_aspect("equal")
+        ax.set_xlabel("first coordinate")
+    axes[0].set_ylabel("second coordinate")
+    figure.suptitle("held-out points by the guide's component (seed 0)", fontsize=10)
+    save_figure(figure, path)
