@@ -12,6 +12,7 @@ from pyro_idvae.datasets.simulated import (
     mixture_data,
     pca_data,
 )
+from pyro_idvae.datasets.synthetic_text import TextData, TextProcess, synthetic_text
 from pyro_idvae.datasets.text import CountSplit, yelp_counts
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "MixtureData",
     "PCAData",
     "PinwheelData",
+    "TextData",
+    "TextProcess",
     "binarize",
     "digits",
     "fashion_mnist",
@@ -32,5 +35,6 @@ __all__ = [
     "pca_data",
     "pinwheel",
     "single_cells",
+    "synthetic_text",
     "yelp_counts",
 ]
