@@ -14,6 +14,12 @@ from pyro_idvae.datasets.simulated import (
 )
 from pyro_idvae.datasets.synthetic_text import TextData, TextProcess, synthetic_text
 from pyro_idvae.datasets.text import CountSplit, yelp_counts
+from pyro_idvae.datasets.text_lines import (
+    LengthBuckets,
+    Sentences,
+    sentence_batches,
+    text_lines,
+)
 
 __all__ = [
     "MAX_INK",
@@ -21,9 +27,11 @@ __all__ = [
     "CellSplit",
     "CountSplit",
     "ImageSplit",
+    "LengthBuckets",
     "MixtureData",
     "PCAData",
     "PinwheelData",
+    "Sentences",
     "TextData",
     "TextProcess",
     "binarize",
@@ -34,7 +42,9 @@ __all__ = [
     "omniglot",
     "pca_data",
     "pinwheel",
+    "sentence_batches",
     "single_cells",
     "synthetic_text",
+    "text_lines",
     "yelp_counts",
 ]
