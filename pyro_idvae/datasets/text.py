@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import gzip
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -14,6 +12,9 @@ from torch import Tensor
 
 from pyro_idvae.datasets.local import Folder, find
 from pyro_idvae.datasets.sizes import check_size
+from pyro_idvae.datasets.text_lines import read_sentences
+
+WHAT = "lines of a label, a tab and a sentence"
 
 
 class CountSplit(NamedTuple):
@@ -47,17 +48,12 @@ def yelp_counts(folder: Folder, *, vocabulary_size: int = 500) -> CountSplit:
     """
     check_size("vocabulary_size", vocabulary_size)
     train, test = (
-        _sentences(find(folder, f"yelp_small.{part}.txt.gz", "label<TAB>sentence lines"))
+        read_sentences(find(folder, f"yelp_small.{part}.txt.gz", WHAT), labelled=True)[1]
         for part in ("train", "test")
     )
     found = Counter(word for sentence in train for word in sentence)
     vocabulary = tuple(word for word, _ in found.most_common(vocabulary_size))
     return CountSplit(_counts(train, vocabulary), _counts(test, vocabulary), vocabulary)
-
-
-def _sentences(path: Path) -> list[list[str]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [line.rstrip("\n").split("\t", 1)[1].split() for line in file]
 
 
 def _counts(sentences: list[list[str]], vocabulary: Sequence[str]) -> Tensor:

@@ -86,7 +86,7 @@ def text_lines(
         raise FileNotFoundError(f"path={str(path)!r}: there is no such file of sentences")
     if max_length is not None:
         check_size("max_length", max_length)
-    labels, sentences = _read(where, labelled)
+    labels, sentences = read_sentences(where, labelled=labelled)
     if isinstance(vocabulary, int) and not isinstance(vocabulary, bool):
         if vocabulary <= NUM_MARKS:
             raise ValueError(
@@ -113,7 +113,8 @@ def text_lines(
     return Sentences(tokens, lengths, words, labels)
 
 
-def _read(path: Path, labelled: bool) -> tuple[tuple[str, ...], list[list[str]]]:
+def read_sentences(path: Path, *, labelled: bool) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return labels, if there are any, and the words of each sentence of a file."""
     with path.open("rb") as file:
         packed = file.read(2) == GZIP
     labels, sentences = [], []
