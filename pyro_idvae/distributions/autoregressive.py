@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
 from pyro_idvae._checks import check_callable, check_count, check_last_dim, check_real
+from pyro_idvae.distributions.at_parameters import AtParameters
 from pyro_idvae.distributions.token_sequence import TokenSequence
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 
@@ -83,9 +85,20 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
         check_count("num_tokens", num_tokens)
         if lengths is not None:
             self._check_lengths(lengths, num_tokens, z.shape[:-1])
-        return TokenSequence(
-            (self._log_prob, self._generate), z, lengths, num_tokens, self.vocabulary_size
-        )
+        at = self._parameters_now()
+        law = partial(at, "log_prob_of"), partial(at, "_generate")
+        return TokenSequence(law, z, lengths, num_tokens, self.vocabulary_size)
+
+    def _parameters_now(self) -> AtParameters:
+        """Return this likelihood with its parameters as they are in this very call.
+
+        Tokens are scored after the call, when Pyro no longer looks at which parameters are used,
+        and what stood for them, such as draws of a prior on them, is gone. So they are shown to it
+        here, and kept.
+        """
+        for name, _ in (*self.named_children(), *self.named_parameters(recurse=False)):
+            getattr(self, name)  # which registers it with Pyro
+        return AtParameters(self, dict(self.named_parameters()))
 
     def condition(self, z: Tensor, **options: Any) -> TokenSequence:
         """Return the distribution of x given z, as :meth:`forward` does."""
@@ -139,7 +152,14 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
         ended = (tokens == self.end_token).long()
         return ended.cumsum(-1) - ended == 0
 
-    def _log_prob(self, tokens: Tensor, z: Tensor, lengths: Tensor | None) -> Tensor:
+    def log_prob_of(self, tokens: Tensor, z: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return log p(x|z) of sequences, of the batch shape that z, tokens and lengths have.
+
+        Args:
+            tokens: of shape ``batch + (T,)``.
+            z: of shape ``batch + (K,)``.
+            lengths: of shape ``batch``, or None.
+        """
         counted = self.counted(tokens, lengths)
         contexts = self.contexts(tokens.masked_fill(~counted, 0) if lengths is not None else tokens)
         batch = torch.broadcast_shapes(z.shape[:-1], counted.shape[:-1])

@@ -27,7 +27,7 @@ class History(AbstractOrFinal, nn.Module):
     Args:
         vocabulary_size: V.
         context_dim: width of h.
-        embedding_dim: of the tokens.
+        embedding_dim: of the tokens; None if they are not looked at.
         dropout: probability that an input is replaced by the mark of a word left out.
 
     Raises:
@@ -35,17 +35,23 @@ class History(AbstractOrFinal, nn.Module):
     """
 
     def __init__(
-        self, vocabulary_size: int, context_dim: int, *, embedding_dim: int, dropout: float = 0.0
+        self,
+        vocabulary_size: int,
+        context_dim: int,
+        *,
+        embedding_dim: int | None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.vocabulary_size = check_count("vocabulary_size", vocabulary_size, minimum=2)
         self.context_dim = check_count("context_dim", context_dim)
         self.dropout = check_real("dropout", dropout, at_least=0.0, below=1.0)
-        # Two more: the mark of the beginning, and that of a word left out.
-        self.embedding = nn.Embedding(
-            vocabulary_size + 2, check_count("embedding_dim", embedding_dim)
-        )
-        nn.init.normal_(self.embedding.weight, std=embedding_dim**-0.5)
+        self.embedding: nn.Embedding | None = None
+        if embedding_dim is not None:
+            # Two more: the mark of the beginning, and that of a word left out.
+            width = check_count("embedding_dim", embedding_dim)
+            self.embedding = nn.Embedding(vocabulary_size + 2, width)
+            nn.init.normal_(self.embedding.weight, std=width**-0.5)
 
     @must_write
     def of_inputs(self, embedded: Tensor) -> Tensor:
@@ -63,8 +69,11 @@ class History(AbstractOrFinal, nn.Module):
         Args:
             tokens: whole numbers from 0 to V − 1, of shape ``batch + (T,)``.
         """
-        dropout = self.dropout if self.training else 0.0
-        embedded = self.embedding(inputs_of(tokens, self.vocabulary_size, dropout))
+        if self.embedding is None:
+            embedded = next(self.parameters()).new_zeros(*tokens.shape, 1)
+        else:
+            dropout = self.dropout if self.training else 0.0
+            embedded = self.embedding(inputs_of(tokens, self.vocabulary_size, dropout))
         flat = embedded.reshape(-1, *embedded.shape[-2:])
         found = self.of_inputs(flat)
         return found.reshape(*tokens.shape, self.context_dim)
@@ -181,7 +190,7 @@ class NoHistory(History):
     """
 
     def __init__(self, vocabulary_size: int, context_dim: int) -> None:
-        super().__init__(vocabulary_size, context_dim, embedding_dim=1)
+        super().__init__(vocabulary_size, context_dim, embedding_dim=None)
         self.network = nn.Linear(context_dim, context_dim)
 
     def of_inputs(self, embedded: Tensor) -> Tensor:
