@@ -6,7 +6,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pyro_idvae.experiments import consistency, digits, floors, mixture, pca, pinwheel, remedies
+from pyro_idvae.experiments import (
+    consistency,
+    digits,
+    floors,
+    mixture,
+    pca,
+    pinwheel,
+    remedies,
+    text,
+)
 from pyro_idvae.experiments.endings import interruptible
 from pyro_idvae.experiments.ledger import EarlierRunError
 from pyro_idvae.experiments.options import Parser, make_folder, seed, whole_number
@@ -44,19 +53,19 @@ def _add_epochs(parser: Parser, default: int = 300) -> None:
     )
 
 
-def _add_remedies(parser: Parser) -> None:
-    _add_seeds(parser, of="remedy")
+def _add_contest(parser: Parser, *, of: str, seconds: int, samples: int) -> None:
+    _add_seeds(parser, of=of)
     parser.add_argument(
         "--seconds",
         type=whole_number(1),
-        default=60,
+        default=seconds,
         help="processor time a run, in seconds (%(default)s)",
     )
     parser.add_argument(
         "--samples",
         type=whole_number(2),
-        default=1000,
-        help="draws of the guide an image (%(default)s)",
+        default=samples,
+        help="draws of the guide for each of the data (%(default)s)",
     )
     parser.add_argument(
         "--quick", action="store_true", help="one seed of a second, to see that it runs"
@@ -119,12 +128,25 @@ def _parser() -> Parser:
     arms.add_argument(
         "--quick", action="store_true", help="one seed of two epochs, to see that it runs"
     )
-    _add_remedies(
+    _add_contest(
         names.add_parser(
             "remedies",
             parents=[common],
             help="remedies for posterior collapse at equal processor time",
-        )
+        ),
+        of="remedy",
+        seconds=60,
+        samples=1000,
+    )
+    _add_contest(
+        names.add_parser(
+            "text",
+            parents=[common],
+            help="sequential VAEs on sentences of a known process, at equal processor time",
+        ),
+        of="model",
+        seconds=200,
+        samples=500,
     )
     _add_classical(
         names.add_parser(
@@ -189,8 +211,9 @@ def _run(options: Any, out: Path) -> None:
             resume=options.resume,
         )
         return
-    if options.name == "remedies":
-        remedies.run(
+    if options.name in ("remedies", "text"):
+        run_contest = remedies.run if options.name == "remedies" else text.run
+        run_contest(
             out,
             num_seeds=options.seeds,
             seconds=float(options.seconds),

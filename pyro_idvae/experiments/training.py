@@ -24,8 +24,8 @@ LEAST_RATE, LARGEST_RATE = 1e-5, 0.1
 TUNING_SEED = 1000
 """Seed of the tuning runs: not one of those reported."""
 
-Make = Callable[[int], VAE]
-"""A model of a seed."""
+Make = Callable[[int], Any]
+"""A model of a seed, with its guide: a ``VAE``, or another pair."""
 
 
 class Trainings:

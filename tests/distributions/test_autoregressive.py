@@ -182,6 +182,15 @@ def test_words_are_left_out_in_training_only(name):
     assert torch.equal(likelihood.contexts(x), likelihood.contexts(x))
 
 
+def test_steps_out_of_training_are_those_of_the_network():
+    likelihood = ordinary()
+    z, x = torch.randn(5, 2).double(), torch.randint(4, (5, 6))
+    found = [
+        likelihood.train(mode).condition(z, num_tokens=6).log_prob(x) for mode in (True, False)
+    ]
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
+
+
 def test_temperature_and_top_k():
     likelihood = injective()
     z = torch.randn(50, 2).double()

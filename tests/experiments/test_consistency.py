@@ -38,7 +38,7 @@ def test_seeds_are_held_against_each_other(monkeypatch, tmp_path, capsys):
     fits = []
     monkeypatch.setattr(training, "train", train(fits))
     run(monkeypatch, tmp_path)
-    assert len(fits) == 2 * (3 + consistency.LEAST_SEEDS)
+    assert len(fits) == 3 * (3 + consistency.LEAST_SEEDS)
     out = tmp_path / "consistency"
     table = pd.read_csv(out / "consistency.csv")
     names = list(consistency.makers())
@@ -46,7 +46,7 @@ def test_seeds_are_held_against_each_other(monkeypatch, tmp_path, capsys):
     assert list(table["measure"][:4]) == ["mcc", "r2_permutation", "r2_orthogonal", "r2_affine"]
     # Encoders as they are made have latents that say next to nothing alike.
     latents = pd.read_csv(out / "latents.csv")
-    assert len(latents) == 2 * consistency.LEAST_SEEDS * 16
+    assert len(latents) == 3 * consistency.LEAST_SEEDS * 16
     assert set(latents["run"]) == {"seed 0", "seed 1"}
     assert (out / "consistency.png").stat().st_size > 1000
     said = capsys.readouterr().out
@@ -64,6 +64,6 @@ def test_what_was_trained_is_not_trained_again(monkeypatch, tmp_path, moment, ca
     assert not (tmp_path / "consistency" / "consistency.csv").exists()
     monkeypatch.setattr(training, "train", train(rest))
     run(monkeypatch, tmp_path, "--resume")
-    assert len(rest) == 10 - moment + 1
-    assert len(pd.read_csv(tmp_path / "consistency" / "consistency.csv")) == 8
+    assert len(rest) == 15 - moment + 1
+    assert len(pd.read_csv(tmp_path / "consistency" / "consistency.csv")) == 12
     capsys.readouterr()

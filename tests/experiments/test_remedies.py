@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from pyro_idvae.experiments import remedies
+from pyro_idvae.experiments import contest, remedies
 from pyro_idvae.experiments.__main__ import main
 from pyro_idvae.experiments.images import make_vae
 from pyro_idvae.infer.objectives import OBJECTIVES
@@ -25,7 +25,7 @@ def test_every_remedy_is_there_and_decoders_are_of_one_size():
 
 def test_a_budget_is_of_processor_time():
     progress = SimpleNamespace(stop=lambda: stopped.append(True))
-    stopped, budget = [], remedies.Budget(0.05)
+    stopped, budget = [], contest.Budget(0.05)
     time.sleep(0.1)
     budget.on_epoch(progress)
     assert not stopped
@@ -36,7 +36,7 @@ def test_a_budget_is_of_processor_time():
     assert stopped
 
 
-ROW = dict.fromkeys((*remedies.COLUMNS, "evidence_mcse", "information_cap"), 1.0 + 1 / 3)
+ROW = dict.fromkeys((*contest.COLUMNS, "evidence_mcse", "information_cap"), 1.0 + 1 / 3)
 
 
 def judged(seen, interrupted_at):
@@ -55,10 +55,10 @@ def test_rows_stay_and_are_gone_on_from(monkeypatch, tmp_path, capsys):
     some = ("none", "delta 0.1", "batch norm")
     chosen = {name: remedies.remedies()[name] for name in some}
     monkeypatch.setattr(remedies, "remedies", lambda: chosen)
-    monkeypatch.setattr(remedies, "QUICK_SECONDS", 1e-3)
+    monkeypatch.setattr(contest, "QUICK_SECONDS", 1e-3)
     argv = ["x", "remedies", "--out", str(tmp_path), "--quick"]
     seen = []
-    monkeypatch.setattr(remedies, "evaluate", judged(seen, 3))
+    monkeypatch.setattr(contest, "evaluate", judged(seen, 3))
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as ended:
         main()
@@ -66,7 +66,7 @@ def test_rows_stay_and_are_gone_on_from(monkeypatch, tmp_path, capsys):
     out = tmp_path / "remedies"
     assert list(pd.read_csv(out / "remedies.csv")["model"]) == list(some[:2])
     again = []
-    monkeypatch.setattr(remedies, "evaluate", judged(again, None))
+    monkeypatch.setattr(contest, "evaluate", judged(again, None))
     monkeypatch.setattr(sys, "argv", [*argv, "--resume"])
     main()
     assert len(again) == 1

@@ -122,6 +122,21 @@ def test_samplers_reports_and_evidence_take_it(kind):
     assert len(predicted.table)
 
 
+def test_evidence_of_wide_recurrent_networks():
+    """Gradients in z through a recorded LSTM, out of training."""
+    torch.manual_seed(0)
+    likelihood = NeuralAutoregressive(6, 2, hidden_dim=100)
+    found = idvae.log_evidence(
+        idvae.SequentialVAE(likelihood, SequenceEncoder(6, 2, 8)).model,
+        None,
+        TOKENS,
+        num_chains=4,
+        num_temperatures=3,
+        seed=0,
+    )
+    assert (found.lower < 0).all()
+
+
 def test_encoders_read_what_counts_and_no_more():
     torch.manual_seed(0)
     encoder = SequenceEncoder(6, 2, 8)
