@@ -81,15 +81,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, covariates: Tensor | None = None) -> Any:
         """Return q(z|x) as a Pyro distribution."""
-        check_last_dim("x", x, self.input_dim)
-        if (covariates is None) != (self.covariate_dim == 0):
-            raise ArgumentError(
-                f"covariates={'None' if covariates is None else 'given'}: the encoder was built "
-                f"with covariate_dim={self.covariate_dim}"
-            )
-        if covariates is not None:
-            check_last_dim("covariates", covariates, self.covariate_dim)
-            x = torch.cat([x, covariates], -1)
+        x = joined(x, covariates, self.input_dim, self.covariate_dim)
         loc, raw, below = self.network(x).split(self._sizes, dim=-1)
         scale = softplus(raw) + MIN_SCALE
         if self.covariance == "diagonal":
@@ -98,3 +90,16 @@ class Encoder(nn.Module):
         factor = torch.diag_embed(scale)
         factor[..., rows, columns] = below
         return dist.MultivariateNormal(loc, scale_tril=factor)
+
+
+def joined(x: Tensor, covariates: Tensor | None, input_dim: int, covariate_dim: int) -> Tensor:
+    """Return inputs with their covariates, or raise for widths that an encoder is not made for."""
+    check_last_dim("x", x, input_dim)
+    if (covariates is None) != (covariate_dim == 0):
+        raise ArgumentError(
+            f"covariates={'None' if covariates is None else 'given'}: the encoder was built with "
+            f"covariate_dim={covariate_dim}"
+        )
+    if covariates is None:
+        return x
+    return torch.cat([x, check_last_dim("covariates", covariates, covariate_dim)], -1)

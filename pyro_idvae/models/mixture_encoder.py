@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from pyro_idvae._checks import check_count, check_hidden_dims, check_last_dim
+from pyro_idvae._checks import check_count, check_hidden_dims
 from pyro_idvae.distributions.normal_mixture import NormalMixture
-from pyro_idvae.errors import ArgumentError
-from pyro_idvae.models.encoder import MIN_SCALE, mlp
+from pyro_idvae.models.encoder import MIN_SCALE, joined, mlp
 
 
 class MixturePosterior(NamedTuple):
@@ -92,14 +91,7 @@ class MixtureEncoder(nn.Module):
 
     def forward(self, x: Tensor, covariates: Tensor | None = None) -> MixturePosterior:
         """Return the posterior of each row."""
-        check_last_dim("x", x, self.input_dim)
-        if (covariates is None) != (self.covariate_dim == 0):
-            raise ArgumentError(
-                f"covariates={'None' if covariates is None else 'given'}: the encoder was built "
-                f"with covariate_dim={self.covariate_dim}"
-            )
-        if covariates is not None:
-            x = torch.cat([x, check_last_dim("covariates", covariates, self.covariate_dim)], -1)
+        x = joined(x, covariates, self.input_dim, self.covariate_dim)
         count, dim = self.num_components, self.latent_dim
         logits, loc, raw = self.network(x).split([count, count * dim, count * dim], dim=-1)
         shape = (count, dim)
