@@ -12,6 +12,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_idvae._abstract import may_override
 from pyro_idvae._checks import check_callable, check_floating
 from pyro_idvae.distributions import (
     Likelihood,
@@ -62,6 +63,7 @@ class VAEModel(PyroModule):
             return dist.Normal(loc, torch.ones_like(loc)).to_event(1)
         return self.prior() if isinstance(self.prior, nn.Module) else self.prior
 
+    @may_override
     def draw_latent(self, like: Tensor) -> Tensor:
         """Draw z at the site ``latent``; called in the plate of the rows."""
         z: Tensor = pyro.sample("latent", self.prior_distribution(like))

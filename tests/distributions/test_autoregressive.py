@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from pyro_idvae import IDSVAE
-from pyro_idvae.distributions import InjectiveAutoregressive, NeuralAutoregressive
-from pyro_idvae.errors import ArgumentError, DataError, ShapeError
-from pyro_idvae.models import RecurrentHistory
+from pyro_idvae.distributions import NeuralAutoregressive
 from pyro_idvae.testing import lipschitz_search
-from pyro_idvae.transforms import conditional_injection
+from tests.testing import table
 
 HISTORIES = ("lstm", "gru", "transformer", "none")
 LIMIT = 4.5
@@ -52,6 +50,16 @@ def test_probabilities_of_all_sequences_add_up_to_one(name):
     log_prob = likelihood.condition(z, num_tokens=3).log_prob(x)
     assert log_prob.shape == (5, 64)
     torch.testing.assert_close(log_prob.logsumexp(-1), torch.zeros(5).double(), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("name", table.SEQUENCE_LIKELIHOODS)
+def test_those_of_the_table_are_laws_too(name):
+    torch.manual_seed(0)
+    likelihood = table.SEQUENCE_LIKELIHOODS[name]().double()
+    log_prob = likelihood.condition(torch.randn(2).double(), num_tokens=3).log_prob(
+        all_sequences(4, 3)
+    )
+    assert log_prob.logsumexp(-1).abs() < 1e-10
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -213,82 +221,3 @@ def test_a_window_in_noise_units_is_what_is_asked_for():
         assert wanted <= low * (1 + 1e-6)
         assert low < 2.5 * wanted
         assert high == math.inf
-
-
-@pytest.mark.parametrize(
-    ("wrong", "error", "named"),
-    [
-        (
-            lambda: injective().condition(torch.zeros(3, 3).double(), num_tokens=4),
-            ShapeError,
-            "z has shape",
-        ),
-        (
-            lambda: injective().condition(torch.zeros(3, 2).double(), num_tokens=0),
-            ArgumentError,
-            "num_tokens=0",
-        ),
-        (
-            lambda: injective().condition(
-                torch.zeros(3, 2).double(), num_tokens=4, lengths=torch.tensor([5, 1, 1])
-            ),
-            DataError,
-            "from 0 to 4",
-        ),
-        (
-            lambda: injective().condition(
-                torch.zeros(3, 2).double(), num_tokens=4, lengths=torch.ones(2).long()
-            ),
-            ShapeError,
-            "lengths has shape",
-        ),
-        (
-            lambda: injective().condition(
-                torch.zeros(3, 2).double(), num_tokens=4, lengths=torch.ones(3)
-            ),
-            ArgumentError,
-            "whole numbers",
-        ),
-        (
-            lambda: injective(end_token=0).condition(
-                torch.zeros(3, 2).double(), num_tokens=4, lengths=torch.ones(3).long()
-            ),
-            ArgumentError,
-            "end_token=0",
-        ),
-        (lambda: injective(end_token=4), ArgumentError, "end_token=4"),
-        (lambda: injective("rnn"), ArgumentError, "history='rnn'"),
-        (lambda: injective(vocabulary=2), Exception, "latent_dim=2"),
-        (lambda: injective(wanted_nats=0.1), ArgumentError, "wanted_nats"),
-        (lambda: injective().generate(torch.zeros(1, 2), 3, temperature=-1.0), ArgumentError, "-1"),
-        (lambda: injective().generate(torch.zeros(1, 2), 3, top_k=0), ArgumentError, "top_k=0"),
-        (
-            lambda: InjectiveAutoregressive(
-                RecurrentHistory(9, 8), conditional_injection(2, 5, context_dim=8)
-            ),
-            ShapeError,
-            "vocabulary_size=9",
-        ),
-        (
-            lambda: InjectiveAutoregressive(
-                RecurrentHistory(6, 8), conditional_injection(2, 5, context_dim=4)
-            ),
-            ShapeError,
-            "context_dim=8",
-        ),
-        (
-            lambda: InjectiveAutoregressive(
-                RecurrentHistory(6, 8),
-                conditional_injection(2, 5, context_dim=8, shift=torch.nn.Linear(8, 5)),
-            ),
-            ArgumentError,
-            "shift of its own",
-        ),
-        (lambda: injective().check_data(torch.tensor([[0, 4]])), DataError, r"tokens\[0, 1\]=4"),
-        (lambda: injective().check_data(torch.tensor([[0, -1]])), DataError, r"=-1"),
-        (lambda: injective().check_data(torch.zeros(0, 3).long()), DataError, "no tokens"),
-    ],
-)
-def test_wrong_arguments_are_named(wrong, error, named):
-    with pytest.raises(error, match=named):
-        wrong()

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from pyro_idvae.distributions import (
+    InjectiveAutoregressive,
     InjectiveBernoulli,
     InjectiveBeta,
     InjectiveBinomial,
@@ -19,6 +20,7 @@ from pyro_idvae.distributions import (
     InjectiveStudentT,
     InjectiveZeroInflated,
     NegativeBinomialFamily,
+    NeuralAutoregressive,
     NeuralLikelihood,
     PoissonFamily,
     ZeroInflatedFamily,
@@ -26,6 +28,7 @@ from pyro_idvae.distributions import (
     make_family,
     make_injective,
 )
+from pyro_idvae.models import NoHistory
 from pyro_idvae.potentials import (
     ICNN,
     PartiallyConvexPotential,
@@ -37,6 +40,7 @@ from pyro_idvae.transforms import (
     brenier,
     brenier_injection,
     conditional_brenier,
+    conditional_injection,
     injective_linear,
 )
 
@@ -131,6 +135,37 @@ CONDITIONAL_BIJECTIONS = {
     "conditional brenier": MapCase(conditional, 3),
     "conditional brenier with a window": MapCase(lambda: conditional(**with_window(0.5, 3.0)), 3),
 }
+
+
+def depending_injection(**options):
+    """Return an injection whose networks of the context say much."""
+    options = {"shift": torch.nn.Linear(3, 5), **options}
+    injection = conditional_injection(2, 5, 3, hidden_dims=[8], **options)
+    with torch.no_grad():
+        for parameter in injection.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return injection
+
+
+CONDITIONAL_INJECTIONS = {
+    "conditional injection": depending_injection,
+    "conditional injection without g2": lambda: depending_injection(output_hidden_dims=None),
+}
+"""Of contexts of width 3."""
+
+
+def injective_tokens(**options):
+    history = NoHistory(4, 3)
+    f = conditional_injection(2, 3, 3, hidden_dims=[8], output_hidden_dims=[8])
+    return InjectiveAutoregressive(history, f, **options)
+
+
+SEQUENCE_LIKELIHOODS = {
+    "injective": injective_tokens,
+    "injective, noise units": lambda: injective_tokens(base=torch.randint(4, (30, 6))),
+    "ordinary": lambda: NeuralAutoregressive(4, 2, hidden_dim=8),
+}
+"""Of 4 tokens and 2 latents."""
 
 INJECTIONS = {
     "brenier injection": MapCase(lambda: brenier_injection(2, 5, hidden_dims=[16]), 2),

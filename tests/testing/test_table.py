@@ -24,6 +24,14 @@ def everything_made():
     for cases in (table.BIJECTIONS, table.CONDITIONAL_BIJECTIONS, table.INJECTIONS):
         for case in cases.values():
             yield case.make()
+    for make in table.CONDITIONAL_INJECTIONS.values():
+        injection = make()
+        yield injection
+        yield injection.condition(torch.zeros(3))
+    for make in table.SEQUENCE_LIKELIHOODS.values():
+        likelihood = make()
+        yield likelihood
+        yield likelihood.condition(torch.zeros(2), num_tokens=3)
     for case in table.FAMILIES.values():
         family = case.make()
         yield family

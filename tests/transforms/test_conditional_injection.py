@@ -19,26 +19,21 @@ from pyro_idvae.transforms import (
     conditional_brenier,
     conditional_injection,
 )
+from tests.testing import table
 
 CONTEXT = 3
 
 
-def wild(seed=0, **options):
-    """Return a map whose networks of the context say much."""
-    torch.manual_seed(seed)
-    options = {"shift": torch.nn.Linear(CONTEXT, 5), **options}
-    injection = conditional_injection(2, 5, CONTEXT, hidden_dims=[8], **options).double()
-    with torch.no_grad():
-        for parameter in injection.parameters():
-            parameter.add_(0.5 * torch.randn_like(parameter))
-    return injection
+def wild(**options):
+    torch.manual_seed(0)
+    return table.depending_injection(**options).double()
 
 
 class TestAtContext(InjectionLaws):
     input_dim = 2
 
     def make(self):
-        return wild().float()
+        return table.CONDITIONAL_INJECTIONS["conditional injection"]()
 
     def transform_of(self, made):
         return made.condition(torch.tensor([0.3, -1.0, 2.0]).to(made.beta.raw_basis))
@@ -46,7 +41,7 @@ class TestAtContext(InjectionLaws):
 
 class TestWithoutLastMap(TestAtContext):
     def make(self):
-        return wild(output_hidden_dims=None).float()
+        return table.CONDITIONAL_INJECTIONS["conditional injection without g2"]()
 
 
 @pytest.mark.parametrize("output", [(8,), None])
