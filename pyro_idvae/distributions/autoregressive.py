@@ -144,13 +144,7 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
 
     def counted(self, tokens: Tensor, lengths: Tensor | None) -> Tensor:
         """Return which tokens count, of shape ``batch + (T,)``."""
-        place = torch.arange(tokens.shape[-1], device=tokens.device)
-        if lengths is not None:
-            return place < lengths.unsqueeze(-1)
-        if self.end_token is None:
-            return torch.ones_like(tokens, dtype=torch.bool)
-        ended = (tokens == self.end_token).long()
-        return ended.cumsum(-1) - ended == 0
+        return counted_tokens(tokens, lengths, self.end_token)
 
     def log_prob_of(self, tokens: Tensor, z: Tensor, lengths: Tensor | None) -> Tensor:
         """Return log p(x|z) of sequences, of the batch shape that z, tokens and lengths have.
@@ -245,6 +239,23 @@ def _drawn(logits: Tensor, temperature: float, top_k: int | None) -> Tensor:
         scaled = scaled.masked_fill(scaled < least, -torch.inf)
     flat = scaled.softmax(-1).reshape(-1, logits.shape[-1])
     return torch.multinomial(flat, 1).reshape(logits.shape[:-1])
+
+
+def counted_tokens(tokens: Tensor, lengths: Tensor | None, end_token: int | None) -> Tensor:
+    """Return which tokens count: those before the end, and the end mark itself.
+
+    Args:
+        tokens: of shape ``batch + (T,)``.
+        lengths: of the sequences, or None.
+        end_token: number of the mark that ends a sequence, or None.
+    """
+    place = torch.arange(tokens.shape[-1], device=tokens.device)
+    if lengths is not None:
+        return place < lengths.unsqueeze(-1)
+    if end_token is None:
+        return torch.ones_like(tokens, dtype=torch.bool)
+    ended = (tokens == end_token).long()
+    return ended.cumsum(-1) - ended == 0
 
 
 def inputs_of(tokens: Tensor, vocabulary_size: int, dropout: float = 0.0) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from pyro_idvae.distributions.autoregressive import SequenceLikelihood, check_history
 from pyro_idvae.distributions.base_rates import in_noise_units, prior_spread
 from pyro_idvae.distributions.categorical import CategoricalFamily
-from pyro_idvae.distributions.logit_basis import RateBasis
 from pyro_idvae.errors import ArgumentError, NoCertificateError, ShapeError
 from pyro_idvae.transforms import ConditionalInjection
 
@@ -114,9 +113,7 @@ class InjectiveAutoregressive(SequenceLikelihood):
 
     def eta(self, z: Tensor, contexts: Tensor) -> Tensor:
         """Return f(z; h) of each token, of shape ``batch + (T, V − 1)``."""
-        basis = self.family.basis
-        free = self.output(contexts)
-        shift = basis.units(free) if isinstance(basis, RateBasis) else basis.inverse(free)
+        shift = self.family.basis.units(self.output(contexts))
         found: Tensor = self.injection.condition(contexts, shift)(z.unsqueeze(-2))
         return found
 

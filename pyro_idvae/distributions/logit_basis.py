@@ -26,6 +26,9 @@ class LogitBasis(Protocol):
     def inverse(self, logits: Tensor) -> Tensor:
         """Return the parameters of logits, whatever their common shift."""
 
+    def units(self, change: Tensor) -> Tensor:
+        """Return the parameters of a change of the logits."""
+
     def least_share(self, centre: Tensor, radius: float | Tensor) -> Tensor:
         """Return a lower bound of the information about any direction, within a radius."""
 
@@ -56,6 +59,10 @@ class HelmertBasis:
         """Return Hᵀ·logits."""
         found: Tensor = HELMERT.inv(logits - logits.mean(-1, keepdim=True))
         return found
+
+    def units(self, change: Tensor) -> Tensor:
+        """Return Hᵀ·change."""
+        return self.inverse(change)
 
     def least_share(self, centre: Tensor, radius: float | Tensor) -> Tensor:
         """Return a lower bound of the least probability: Var_p(Hw) ≥ min p · |w|²."""

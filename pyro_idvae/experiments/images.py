@@ -84,22 +84,16 @@ def make_vae(seed: int) -> VAE:
 
 def make_idvae(seed: int, lipschitz: float = 1.0) -> IDVAE:
     """Return the identifiable VAE whose decoder is sure to have L ≥ ``lipschitz``."""
-    torch.manual_seed(seed)
     floor = lipschitz ** (1 / 3)  # shared by g1, β and g2
-    return IDVAE(
-        NUM_PIXELS,
-        LATENT_DIM,
-        "binomial",
-        total_count=MAX_INK,
-        hidden_dims=[INJECTIVE_WIDTH],
-        encoder_hidden_dims=ENCODER_DIMS,
-        strong_convexity=floor,
-        min_singular_value=floor,
-    )
+    return _identifiable(seed, strong_convexity=floor, min_singular_value=floor)
 
 
 def make_at_base(base: Tensor, seed: int) -> IDVAE:
     """Return the identifiable VAE in the noise units of ``base``, at its default floor."""
+    return _identifiable(seed, base=base)
+
+
+def _identifiable(seed: int, **options: Any) -> IDVAE:
     torch.manual_seed(seed)
     return IDVAE(
         NUM_PIXELS,
@@ -108,7 +102,7 @@ def make_at_base(base: Tensor, seed: int) -> IDVAE:
         total_count=MAX_INK,
         hidden_dims=[INJECTIVE_WIDTH],
         encoder_hidden_dims=ENCODER_DIMS,
-        base=base,
+        **options,
     )
 
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from pyro_idvae._checks import check_count
 from pyro_idvae.distributions import make_family, make_injective
-from pyro_idvae.errors import NotInjectiveError
 from pyro_idvae.models.mixture_encoder import MixtureEncoder
 from pyro_idvae.models.mixture_prior import RADIUS, SCALE_BOUNDS
 from pyro_idvae.models.mixture_vae import MixtureVAE
 from pyro_idvae.models.start import begin_at_base
+from pyro_idvae.models.window import free_parameters
 from pyro_idvae.transforms import brenier_injection
 
 
@@ -81,13 +80,7 @@ class IDMVAE(MixtureVAE):
         **options: Any,
     ) -> None:
         template = make_family(family, **options)
-        parameter_dim = template.parameter_dim(check_count("data_dim", data_dim))
-        if check_count("latent_dim", latent_dim) > parameter_dim:
-            raise NotInjectiveError(
-                f"latent_dim={latent_dim} is larger than the {parameter_dim} free parameters of a "
-                f"{family} likelihood with data_dim={data_dim}: take a latent_dim of at most "
-                f"{parameter_dim}"
-            )
+        parameter_dim = free_parameters(template, data_dim, latent_dim)
         injection = brenier_injection(
             latent_dim,
             parameter_dim,

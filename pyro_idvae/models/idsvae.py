@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_real
+from pyro_idvae.distributions.autoregressive import counted_tokens
 from pyro_idvae.distributions.injective_autoregressive import InjectiveAutoregressive
 from pyro_idvae.errors import ArgumentError, NotInjectiveError
 from pyro_idvae.models.history import make_history
@@ -133,12 +134,8 @@ def _floor(
     nats: float | None, base: Tensor, lengths: Tensor | None, end_token: int | None
 ) -> float:
     """Return L of the wanted nats a sequence."""
-    number = float(base.shape[-1])
-    if lengths is not None:
-        number = float(lengths.double().mean())
-    elif end_token is not None:
-        ended = base == end_token
-        number = float((ended.long().cumsum(-1) - ended.long() == 0).double().sum(-1).mean())
+    counted = counted_tokens(base, lengths, end_token)
+    number = float(counted.sum(-1).double().mean())
     if nats is None:
         return DEFAULT_FLOOR / math.sqrt(max(number, 1.0))
     return math.sqrt(math.expm1(2 * check_real("wanted_nats", nats, above=0.0)) / max(number, 1.0))

@@ -9,13 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_idvae._checks import check_count
 from pyro_idvae.distributions import InjectiveLikelihood, make_family, make_injective
-from pyro_idvae.errors import ArgumentError, NotInjectiveError
+from pyro_idvae.errors import ArgumentError
 from pyro_idvae.models.encoder import Encoder
 from pyro_idvae.models.start import begin_at_base
 from pyro_idvae.models.vae import VAE
-from pyro_idvae.models.window import bounds_of_window, floor_of_nats
+from pyro_idvae.models.window import bounds_of_window, floor_of_nats, free_parameters
 from pyro_idvae.transforms import brenier_injection
 
 DEFAULT_FLOOR = math.sqrt(math.expm1(2 * 0.1))
@@ -87,14 +86,7 @@ class IDVAE(VAE):
                 "neither; pass both"
             )
         template = make_family(family, **options)
-        parameter_dim = template.parameter_dim(check_count("data_dim", data_dim))
-        check_count("latent_dim", latent_dim)
-        if latent_dim > parameter_dim:
-            raise NotInjectiveError(
-                f"latent_dim={latent_dim} is larger than the {parameter_dim} free parameters of a "
-                f"{family} likelihood with data_dim={data_dim}: take a latent_dim of at most "
-                f"{parameter_dim}"
-            )
+        parameter_dim = free_parameters(template, data_dim, latent_dim)
         if rate_window is not None:
             lipschitz_bounds = bounds_of_window(rate_window, latent_dim, family, lipschitz_bounds)
         floor = None

@@ -7,15 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pyro
-from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from pyro_idvae._checks import check_callable
 from pyro_idvae.distributions import Likelihood
 from pyro_idvae.errors import ShapeError
 from pyro_idvae.models.mixture_encoder import MixturePosterior
 from pyro_idvae.models.mixture_prior import MixturePrior
-from pyro_idvae.models.vae import Standardize, VAEModel, check_likelihood
+from pyro_idvae.models.vae import Standardize, VAEGuide, VAEModel, check_likelihood
 
 ENUMERATE: Any = {"enumerate": "parallel"}
 
@@ -42,7 +40,7 @@ class MixtureVAEModel(VAEModel):
         return z
 
 
-class MixtureVAEGuide(PyroModule):
+class MixtureVAEGuide(VAEGuide):
     """The inference half: y ~ q(y|x), z ~ q(z|x, y), in the plate ``data``.
 
     Args:
@@ -60,38 +58,17 @@ class MixtureVAEGuide(PyroModule):
         *,
         marginal: bool = False,
     ) -> None:
-        super().__init__()
-        check_callable("encoder", encoder, "a module from observations to a MixturePosterior")
-        check_callable("prepare", prepare, "a function of (x, mask)")
-        self.encoder = encoder
-        self.prepare = prepare
+        super().__init__(encoder, prepare)
         self.marginal = marginal
 
-    def posterior(
-        self, x: Tensor, covariates: Tensor | None = None, mask: Tensor | None = None
-    ) -> MixturePosterior:
-        """Return q(y|x) and q(z|x, y)."""
-        inputs = self.prepare(x, mask)
-        if not inputs.is_floating_point():
-            inputs = inputs.to(next(self.encoder.parameters()).dtype)
-        encoder: Any = self.encoder
-        found: MixturePosterior = (
-            encoder(inputs) if covariates is None else encoder(inputs, covariates)
-        )
-        return found
-
-    def forward(
-        self, x: Tensor, covariates: Tensor | None = None, mask: Tensor | None = None
-    ) -> Tensor:
-        """Run the guide on observations x; returns z."""
-        with pyro.plate("data", len(x)):
-            posterior = self.posterior(x, covariates, mask)
-            if self.marginal:
-                conditional = posterior.marginal()
-            else:
-                component = pyro.sample("component", posterior.component(), infer=ENUMERATE)
-                conditional = posterior.given(component)
-            z: Tensor = pyro.sample("latent", conditional)
+    def draw_latent(self, posterior: MixturePosterior) -> Tensor:
+        """Draw y at the site ``component`` and z given it, or z alone."""
+        if self.marginal:
+            conditional = posterior.marginal()
+        else:
+            component = pyro.sample("component", posterior.component(), infer=ENUMERATE)
+            conditional = posterior.given(component)
+        z: Tensor = pyro.sample("latent", conditional)
         return z
 
 

@@ -145,7 +145,12 @@ class VAEGuide(PyroModule):
     ) -> Tensor:
         """Run the guide on observations x; returns z."""
         with pyro.plate("data", len(x)):
-            z: Tensor = pyro.sample("latent", self.posterior(x, covariates, mask))
+            return self.draw_latent(self.posterior(x, covariates, mask))
+
+    @may_override
+    def draw_latent(self, posterior: Any) -> Tensor:
+        """Draw z at the site ``latent``; called in the plate of the rows."""
+        z: Tensor = pyro.sample("latent", posterior)
         return z
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_idvae._checks import check_count
 from pyro_idvae.distributions import (
     Family,
     information_window,
     lipschitz_bounds_for,
     wanted_rate,
 )
-from pyro_idvae.errors import ArgumentError
+from pyro_idvae.errors import ArgumentError, NotInjectiveError
 from pyro_idvae.transforms.bounds import check_pair, largest_bound
 
 
@@ -57,3 +58,15 @@ def floor_of_nats(
             "pass base=<observations>"
         )
     return wanted_rate(family, base, nats=nats, latent_dim=latent_dim)
+
+
+def free_parameters(family: Family, data_dim: int, latent_dim: int) -> int:
+    """Return the width of η, or refuse more latents than that."""
+    width = family.parameter_dim(check_count("data_dim", data_dim))
+    if check_count("latent_dim", latent_dim) > width:
+        raise NotInjectiveError(
+            f"latent_dim={latent_dim} is larger than the {width} free parameters of a "
+            f"{family.name} likelihood with data_dim={data_dim}: take a latent_dim of at most "
+            f"{width}"
+        )
+    return width

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from pyro_idvae import _upstream
 from pyro_idvae.programs.run import Program
@@ -37,15 +37,9 @@ def fix_site(program: Program, name: str, value: int) -> Program:
     return fixed
 
 
-def values_of(site: Any) -> torch.Tensor:
-    """Return the values that a site of a run may have, as its support lists them."""
-    found: torch.Tensor = site["fn"].enumerate_support(expand=False)
-    return found
-
-
-def log_probabilities(site: Any) -> torch.Tensor:
+def log_probabilities(site: Any) -> Tensor:
     """Return the log probability of each value, of shape ``batch + (values,)``."""
     fn = site["fn"]
-    log_prob: torch.Tensor = fn.log_prob(values_of(site))
+    log_prob: Tensor = fn.log_prob(fn.enumerate_support(expand=False))
     shape = (len(log_prob), *fn.batch_shape)
     return log_prob.expand(shape).movedim(0, -1)
