@@ -53,7 +53,11 @@ def _add_epochs(parser: Parser, default: int = 300) -> None:
     )
 
 
-def _add_contest(parser: Parser, *, of: str, seconds: int, samples: int) -> None:
+def _add_quick(parser: Parser, what: str) -> None:
+    parser.add_argument("--quick", action="store_true", help=f"{what}, to see that it runs")
+
+
+def _add_budget(parser: Parser, *, of: str, seconds: int) -> None:
     _add_seeds(parser, of=of)
     parser.add_argument(
         "--seconds",
@@ -61,14 +65,16 @@ def _add_contest(parser: Parser, *, of: str, seconds: int, samples: int) -> None
         default=seconds,
         help="processor time a run, in seconds (%(default)s)",
     )
+    _add_quick(parser, "one seed of a second")
+
+
+def _add_contest(parser: Parser, *, of: str, seconds: int, samples: int) -> None:
+    _add_budget(parser, of=of, seconds=seconds)
     parser.add_argument(
         "--samples",
         type=whole_number(2),
         default=samples,
         help="draws of the guide for each of the data (%(default)s)",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="one seed of a second, to see that it runs"
     )
 
 
@@ -99,9 +105,7 @@ def _parser() -> Parser:
     )
     _add_seeds(seeds, of="model", minimum=consistency.LEAST_SEEDS)
     _add_epochs(seeds)
-    seeds.add_argument(
-        "--quick", action="store_true", help="two seeds of two epochs, to see that it runs"
-    )
+    _add_quick(seeds, "two seeds of two epochs")
     floor = names.add_parser(
         "floors", parents=[common], help="what floors cost and keep, in noise units and in others"
     )
@@ -117,17 +121,11 @@ def _parser() -> Parser:
         help=f"data sets to use, of {', '.join(floors.NAMES)} (all)",
     )
     _add_seeds(floor, of="model", default=3)
-    floor.add_argument(
-        "--quick", action="store_true", help="a few rows and two epochs, to see that it runs"
-    )
+    _add_quick(floor, "a few rows and two epochs")
     arms = names.add_parser(
         "pinwheel", parents=[common], help="whether mixture VAEs know which arm a point is of"
     )
-    _add_seeds(arms, of="model")
-    _add_epochs(arms, default=600)
-    arms.add_argument(
-        "--quick", action="store_true", help="one seed of two epochs, to see that it runs"
-    )
+    _add_budget(arms, of="model", seconds=30)
     _add_contest(
         names.add_parser(
             "remedies",
@@ -191,12 +189,20 @@ def _run(options: Any, out: Path) -> None:
             resume=options.resume,
         )
         return
-    if options.name in ("consistency", "pinwheel"):
-        run_seeds = consistency.run if options.name == "consistency" else pinwheel.run
-        run_seeds(
+    if options.name == "consistency":
+        consistency.run(
             out,
             num_seeds=options.seeds,
             num_epochs=options.epochs,
+            quick=options.quick,
+            resume=options.resume,
+        )
+        return
+    if options.name == "pinwheel":
+        pinwheel.run(
+            out,
+            num_seeds=options.seeds,
+            seconds=options.seconds,
             quick=options.quick,
             resume=options.resume,
         )

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,46 +17,62 @@ from torch import Tensor
 
 from pyro_idvae.datasets import pinwheel
 from pyro_idvae.diagnostics import Assignments, assignments
-from pyro_idvae.distributions import NeuralLikelihood, make_family
+from pyro_idvae.experiments.contest import MOST_EPOCHS, Budget
 from pyro_idvae.experiments.endings import finished, save_figure
 from pyro_idvae.experiments.ledger import Ledger, begin
-from pyro_idvae.infer import fit, load, save
-from pyro_idvae.models import IDMVAE, MixtureEncoder, MixtureVAE, mlp
+from pyro_idvae.experiments.pinwheel_models import (
+    ARMS,
+    FIXED,
+    FREE,
+    IDENTIFIABLE,
+    decoder_size,
+    makers,
+)
+from pyro_idvae.experiments.training import Make, Trainings
+from pyro_idvae.infer import FitResult, fit, load
+from pyro_idvae.models import MixtureVAE
 
-ARMS, LATENT_DIM, SCALE = 5, 2, 0.2
-NUM_TRAIN, NUM_TEST, NUM_JUDGED = 2000, 2000, 200
-WIDTH, ENCODER_DIMS = 64, (64, 64)
+NUM_TRAIN, NUM_TEST, NUM_JUDGED = 2000, 2000, 100
 RATE, BATCH_SIZE, MOST_GRADIENT = 3e-3, 200, 100.0
 ELBO_DRAWS = 20
-QUICK_EPOCHS, QUICK_JUDGED = 2, 10
+QUICK_SECONDS, QUICK_JUDGED = 1.0, 10
 QUICK_EVIDENCE: dict[str, Any] = {"num_chains": 4, "num_temperatures": 3}
-IDENTIFIABLE, FIXED, FREE = "IDMVAE", "ordinary, fixed means", "ordinary, free means"
+SHOWN = (IDENTIFIABLE, FIXED, FREE)
 
 
-def make(name: str, base: Tensor, seed: int) -> MixtureVAE:
-    """Return a model of one of the three kinds.
+class PinwheelTrainings(Trainings):
+    """Mixture VAEs, all trained for the same processor time at one learning rate.
 
     Args:
-        name: of the kind.
-        base: points, for the start of the identifiable one.
-        seed: of the start.
+        out: the experiment's folder.
+        points: to train on.
+        seconds: of processor time a run; the best epoch on validation points counts.
     """
-    torch.manual_seed(seed)
-    if name == IDENTIFIABLE:
-        return IDMVAE(
-            2,
-            LATENT_DIM,
-            ARMS,
-            scale=SCALE,
-            learn_scale=True,
-            base=base,
-            hidden_dims=[WIDTH],
-            encoder_hidden_dims=ENCODER_DIMS,
+
+    def __init__(self, out: Path, points: Tensor, seconds: float) -> None:
+        super().__init__(out, points, MOST_EPOCHS)
+        self.seconds = seconds
+
+    def best_rate(self, name: str, make: Make) -> float:
+        """Return the one rate."""
+        return RATE
+
+    def _fit(self, vae: MixtureVAE, rate: float, seed: int) -> FitResult:
+        result = fit(
+            vae.model,
+            vae.guide,
+            self.images,
+            elbo=TraceEnum_ELBO(max_plate_nesting=1),
+            optimizer=partial(torch.optim.Adam, lr=rate),
+            num_epochs=self.num_epochs,
+            batch_size=BATCH_SIZE,
+            validation=0.1,
+            max_grad_norm=MOST_GRADIENT,
+            callbacks=[Budget(self.seconds)],
+            seed=seed,
+            progress=False,
         )
-    family = make_family("normal", scale=SCALE, learn_scale=True)
-    likelihood = NeuralLikelihood(family, mlp([LATENT_DIM, WIDTH, WIDTH, 2]))
-    encoder = MixtureEncoder(2, LATENT_DIM, ARMS, ENCODER_DIMS)
-    return MixtureVAE(likelihood, encoder, ARMS, free_means=name == FREE)
+        return finished(result)
 
 
 class Pinwheel:
@@ -65,48 +80,25 @@ class Pinwheel:
 
     Args:
         out: the experiment's folder.
-        num_epochs: of a run.
+        seconds: of processor time a run.
         quick: few points to judge by.
     """
 
-    def __init__(self, out: Path, num_epochs: int, *, quick: bool) -> None:
-        self.out, self.num_epochs, self.quick = out, num_epochs, quick
-        self.train = pinwheel(NUM_TRAIN, num_arms=ARMS)
+    def __init__(self, out: Path, seconds: float, *, quick: bool) -> None:
+        self.quick = quick
+        train = pinwheel(NUM_TRAIN, num_arms=ARMS)
         self.test = pinwheel(NUM_TEST, num_arms=ARMS, seed=1)
+        self.makers = makers(train.x)
+        self.trainings = PinwheelTrainings(out, train.x, seconds)
         self.found = Ledger(out / "pinwheel.csv")
-        (out / "weights").mkdir(exist_ok=True)
-
-    def trained(self, name: str, seed: int) -> tuple[MixtureVAE, float]:
-        """Return a model after training, and the seconds it took; its weights may be there."""
-        vae = make(name, self.train.x, seed)
-        stem = re.sub(r"\W+", "_", f"{name} {seed}")
-        path = self.out / "weights" / f"{stem}.safetensors"
-        known = Ledger(self.out / "training.csv")
-        if path.exists() and known.find(model=name, seed=seed):
-            load(path, vae.model, vae.guide)
-            return vae, float(known.find(model=name, seed=seed)[0]["seconds"])
-        result = fit(
-            vae.model,
-            vae.guide,
-            self.train.x,
-            elbo=TraceEnum_ELBO(max_plate_nesting=1),
-            optimizer=partial(torch.optim.Adam, lr=RATE),
-            num_epochs=self.num_epochs,
-            batch_size=BATCH_SIZE,
-            max_grad_norm=MOST_GRADIENT,
-            seed=seed,
-            progress=False,
-        )
-        finished(result)
-        save(path, vae.model, vae.guide)
-        known.add([{"model": name, "seed": seed, "seconds": result.wall_time}])
-        return vae, result.wall_time
 
     def judge(self, name: str, seed: int) -> None:
         """Make the row of a model, unless it is there."""
         if self.found.find(model=name, seed=seed):
             return
-        vae, seconds = self.trained(name, seed)
+        trained = self.trainings.train(name, self.makers[name], seed)
+        vae = self.makers[name](seed)
+        load(self.trainings.weights_of(name, seed), vae.model, vae.guide)
         judged = QUICK_JUDGED if self.quick else NUM_JUDGED
         told = assignments(
             vae.model,
@@ -115,19 +107,17 @@ class Pinwheel:
             seed=seed,
             **(QUICK_EVIDENCE if self.quick else {}),
         )
-        arms = self.test.arms[:judged]
+        with torch.no_grad():
+            q = vae.guide.posterior(self.test.x).component().probs
         row = {
-            "model": name,
-            "seed": seed,
-            "epochs": self.num_epochs,
-            "seconds": seconds,
+            **trained,
+            "decoder_size": decoder_size(vae),
             "elbo": elbo(vae, self.test.x, seed),
             "evidence": told.evidence.mean,
             "evidence_se": told.evidence.se,
-            **_told(told, arms),
+            "accuracy": accuracy(q.argmax(-1), self.test.arms),
+            **_told(told, self.test.arms[:judged]),
         }
-        with torch.no_grad():
-            q = vae.guide.posterior(self.test.x).component().probs
         self.found.keep(f"{name} {seed}", q.argmax(-1).numpy())
         self.found.add([row])
         print(
@@ -174,19 +164,19 @@ def run(
     out: Path,
     *,
     num_seeds: int = 5,
-    num_epochs: int = 600,
+    seconds: float = 30.0,
     quick: bool = False,
     resume: bool = False,
 ) -> pd.DataFrame:
-    """Train and judge the identifiable mixture VAE and its twins.
+    """Train and judge identifiable mixture VAEs of several architectures, and ordinary ones.
 
     Writes ``training.csv``, ``weights/``, ``pinwheel.csv`` and ``pinwheel.png``.
 
     Args:
         out: folder to write to.
         num_seeds: runs a model.
-        num_epochs: epochs a run.
-        quick: one seed of two epochs, to see that all goes through.
+        seconds: of processor time a run.
+        quick: one seed of a second, to see that all goes through.
         resume: whether to go on with the rows that are there.
 
     Returns:
@@ -196,11 +186,11 @@ def run(
         EarlierRunError: for a folder with rows, without ``resume`` or of other options.
     """
     if quick:
-        num_seeds, num_epochs = 1, QUICK_EPOCHS
-    begin(out, {"epochs": num_epochs, "quick": quick}, resume=resume)
+        num_seeds, seconds = 1, QUICK_SECONDS
+    begin(out, {"seconds": seconds, "quick": quick}, resume=resume)
     torch.set_num_threads(1)
-    own = Pinwheel(out, num_epochs, quick=quick)
-    for name in (IDENTIFIABLE, FIXED, FREE):
+    own = Pinwheel(out, seconds, quick=quick)
+    for name in own.makers:
         for seed in range(num_seeds):
             own.judge(name, seed)
     frame = own.found.frame()
@@ -211,15 +201,15 @@ def run(
 
 def table(frame: pd.DataFrame) -> str:
     """Return each row as text."""
-    columns = ["model", "seed", "elbo", "evidence", *(c for c in frame if c.startswith("infor"))]
-    columns += [c for c in frame if c.startswith("accuracy")]
+    columns = ["model", "seed", "decoder_size", "epochs", "elbo", "evidence"]
+    columns += [c for c in frame if c.startswith(("information", "accuracy"))]
     lines = frame[columns].round(3).to_string(index=False)
     return f"{lines}\nnats a point; I(x; y) is at most log 5 = 1.609"
 
 
 def _plot(own: Pinwheel, path: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.6), layout="constrained", sharey=True)
-    for ax, name in zip(axes, (IDENTIFIABLE, FIXED, FREE), strict=True):
+    for ax, name in zip(axes, SHOWN, strict=True):
         row = own.found.find(model=name, seed=0)[0]
         components = own.found.kept(f"{name} 0")
         for number in range(ARMS):

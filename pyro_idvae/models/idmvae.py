@@ -12,9 +12,7 @@ from pyro_idvae.distributions import make_family, make_injective
 from pyro_idvae.models.mixture_encoder import MixtureEncoder
 from pyro_idvae.models.mixture_prior import RADIUS, SCALE_BOUNDS
 from pyro_idvae.models.mixture_vae import MixtureVAE
-from pyro_idvae.models.start import begin_at_base
-from pyro_idvae.models.window import free_parameters
-from pyro_idvae.transforms import brenier_injection
+from pyro_idvae.models.sized_injection import sized_injection
 
 
 class IDMVAE(MixtureVAE):
@@ -39,7 +37,11 @@ class IDMVAE(MixtureVAE):
         smoothness: ceiling of both Brenier maps.
         min_singular_value: floor of the linear map, 1 by default.
         base: observations whose base rates the parameters are in noise units of; see
-            ``in_noise_units``.
+            ``in_noise_units``. The model starts at these rates, near the linear map that the data
+            ask for.
+        wanted_nats: nats wanted of each latent of a standard Normal at the base rates, which set
+            the floor of the whole injection instead; see ``wanted_rate``. With ``base`` and no
+            floor, 0.1. Of the component they promise nothing.
         means: of the components; see :class:`MixturePrior`.
         radius: of their circle or simplex.
         free_means: whether means are learned.
@@ -47,6 +49,7 @@ class IDMVAE(MixtureVAE):
         **options: arguments of the family, e.g. ``scale=0.1``.
 
     Raises:
+        ArgumentError: for ``wanted_nats`` without ``base`` or beside another floor.
         NotInjectiveError: if ``latent_dim`` is larger than the number of free parameters.
 
     Example:
@@ -73,6 +76,7 @@ class IDMVAE(MixtureVAE):
         smoothness: float | None = None,
         min_singular_value: float | None = None,
         base: Tensor | None = None,
+        wanted_nats: float | None = None,
         means: str | Tensor | None = None,
         radius: float = RADIUS,
         free_means: bool = False,
@@ -80,20 +84,20 @@ class IDMVAE(MixtureVAE):
         **options: Any,
     ) -> None:
         template = make_family(family, **options)
-        parameter_dim = free_parameters(template, data_dim, latent_dim)
-        injection = brenier_injection(
+        injection = sized_injection(
+            template,
+            data_dim,
             latent_dim,
-            parameter_dim,
             hidden_dims,
+            base=base,
+            wanted_nats=wanted_nats,
             strong_convexity=strong_convexity,
             smoothness=smoothness,
             min_singular_value=min_singular_value,
         )
-        if base is not None:
-            begin_at_base(injection, template, base)
         likelihood = make_injective(family, injection, base=base, **options)
         encoder = MixtureEncoder(
-            template.flat_dim(parameter_dim), latent_dim, num_components, encoder_hidden_dims
+            template.flat_dim(injection.data_dim), latent_dim, num_components, encoder_hidden_dims
         )
         super().__init__(
             likelihood,

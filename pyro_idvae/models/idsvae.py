@@ -13,8 +13,8 @@ from pyro_idvae.distributions.autoregressive import counted_tokens
 from pyro_idvae.distributions.injective_autoregressive import InjectiveAutoregressive
 from pyro_idvae.errors import ArgumentError, NotInjectiveError
 from pyro_idvae.models.history import make_history
-from pyro_idvae.models.idvae import DEFAULT_FLOOR
 from pyro_idvae.models.sequence import SequenceEncoder, SequentialVAE
+from pyro_idvae.models.sized_injection import DEFAULT_FLOOR
 from pyro_idvae.models.start import begin_at_floors
 from pyro_idvae.transforms import conditional_injection
 

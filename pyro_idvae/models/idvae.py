@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +11,9 @@ from torch import Tensor, nn
 from pyro_idvae.distributions import InjectiveLikelihood, make_family, make_injective
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.models.encoder import Encoder
-from pyro_idvae.models.start import begin_at_base
+from pyro_idvae.models.sized_injection import sized_injection
 from pyro_idvae.models.vae import VAE
-from pyro_idvae.models.window import bounds_of_window, floor_of_nats, free_parameters
-from pyro_idvae.transforms import brenier_injection
-
-DEFAULT_FLOOR = math.sqrt(math.expm1(2 * 0.1))
-"""L of an injection in noise units: .1 nat a latent near the base rates."""
+from pyro_idvae.models.window import bounds_of_window
 
 
 class IDVAE(VAE):
@@ -86,42 +81,25 @@ class IDVAE(VAE):
                 "neither; pass both"
             )
         template = make_family(family, **options)
-        parameter_dim = free_parameters(template, data_dim, latent_dim)
         if rate_window is not None:
             lipschitz_bounds = bounds_of_window(rate_window, latent_dim, family, lipschitz_bounds)
-        floor = None
-        if wanted_nats is not None:
-            floor = floor_of_nats(
-                wanted_nats,
-                template,
-                base,
-                latent_dim,
-                lipschitz_bounds=lipschitz_bounds,
-                strong_convexity=strong_convexity,
-                min_singular_value=min_singular_value,
-            )
-        elif base is not None and all(
-            given is None for given in (lipschitz_bounds, strong_convexity, min_singular_value)
-        ):
-            floor = DEFAULT_FLOOR
-        if floor is not None:
-            strong_convexity = min_singular_value = floor ** (1 / 3)
-        injection = brenier_injection(
+        injection = sized_injection(
+            template,
+            data_dim,
             latent_dim,
-            parameter_dim,
             hidden_dims,
+            base=base,
+            wanted_nats=wanted_nats,
             lipschitz_bounds=lipschitz_bounds,
             strong_convexity=strong_convexity,
             smoothness=smoothness,
             min_singular_value=min_singular_value,
         )
-        if base is not None:
-            begin_at_base(injection, template, base)
         likelihood: InjectiveLikelihood = make_injective(
             family, injection, covariates=covariates, base=base, **options
         )
         encoder = Encoder(
-            template.flat_dim(parameter_dim),
+            template.flat_dim(injection.data_dim),
             latent_dim,
             encoder_hidden_dims,
             covariance=covariance,

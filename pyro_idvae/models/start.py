@@ -51,7 +51,7 @@ def begin_at_base(injection: BrenierInjection, family: Family, base: Tensor) -> 
     beta, last = injection.beta, injection.g2.potential
     if not isinstance(last, LearnablePotential):
         raise ArgumentError(f"g2 has a {type(last).__name__}, which has nothing to shift")
-    _lower(beta, injection.g1.potential, last)
+    lower(beta, injection.g1.potential, last)
     width = injection.data_dim
     at_base = in_noise_units(family, base, width, spread=prior_spread(injection))
     x = base.reshape(-1, *family.event_shape(width))
@@ -84,7 +84,7 @@ def begin_at_floors(injection: ConditionalInjection, base: Tensor) -> None:
     """
     beta = injection.beta
     last = None if injection.g2 is None else injection.g2.potential
-    _lower(beta, injection.g1.potential, last)
+    lower(beta, injection.g1.potential, last)
     at = injection.condition(base)
     if isinstance(last, RidgePotential):
         z = prior_draws(at, NUM_DRAWS).to(beta.raw_basis)
@@ -93,8 +93,14 @@ def begin_at_floors(injection: ConditionalInjection, base: Tensor) -> None:
         last.shift.sub_(at_prior(at).mean(0))
 
 
-def _lower(beta: InjectiveLinear, *potentials: Any) -> None:
-    """Bring the parts of an injection near their floors."""
+@torch.no_grad()
+def lower(beta: InjectiveLinear, *potentials: Any) -> None:
+    """Bring the parts of an injection near their floors, in place.
+
+    Args:
+        beta: its linear map.
+        *potentials: of its Brenier maps; those without floors stay.
+    """
     _set_singular_values(beta, torch.full((beta.latent_dim,), (1 + EXCESS) * beta.floor))
     for potential in potentials:
         learned = isinstance(potential, LearnablePotential | PartiallyConvexPotential)

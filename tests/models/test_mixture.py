@@ -149,6 +149,19 @@ def test_base_rates_bring_the_start_near_the_data():
     assert losses[1].losses[0] < losses[0].losses[0]
 
 
+def test_floors_are_set_by_nats():
+    x = pinwheel(500).x
+    for options, nats in (({}, 0.1), ({"wanted_nats": 0.3}, 0.3)):
+        injection = IDMVAE(2, 2, 5, base=x, **options, **SIZES).likelihood.injection
+        parts = (injection.g1.potential, injection.beta, injection.g2.potential)
+        floor = math.prod((p.floor for p in parts), start=1.0)
+        assert floor == pytest.approx(math.sqrt(math.expm1(2 * nats)))
+    with pytest.raises(ArgumentError, match=r"wanted_nats=0\.3 without base"):
+        IDMVAE(2, 2, 5, wanted_nats=0.3, **SIZES)
+    with pytest.raises(ArgumentError, match="leave out strong_convexity"):
+        IDMVAE(2, 2, 5, base=x, wanted_nats=0.3, strong_convexity=1.0, **SIZES)
+
+
 def test_plain_pyro_trains_it_and_it_can_be_saved(tmp_path):
     vae, x = make("injective"), pinwheel(60, num_arms=3).x
     svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-2}), ELBO())
