@@ -202,6 +202,9 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
         Returns:
             Tokens, of shape ``batch + (T,)``; padding is the end mark, or 0.
 
+        Raises:
+            DataError: for logits that are not finite.
+
         Example:
             >>> import torch
             >>> import pyro_idvae as idvae
@@ -221,6 +224,11 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
             for place in range(num_tokens):
                 seen = tokens[..., : place + 1]
                 logits = self.logits(z, self.contexts(seen)[..., -1:, :]).squeeze(-2)
+                if not bool(logits.isfinite().all()):
+                    raise DataError(
+                        f"the logits of token {place} are not finite: z or weights of the "
+                        "likelihood hold NaN or numbers that are too large"
+                    )
                 tokens[..., place] = _drawn(logits, temperature, top_k)
                 counted = self.counted(tokens, lengths)
                 tokens = tokens.masked_fill(~counted, padding)

@@ -57,7 +57,7 @@ class PinwheelTrainings(Trainings):
         """Return the one rate."""
         return RATE
 
-    def _fit(self, vae: MixtureVAE, rate: float, seed: int) -> FitResult:
+    def _fit(self, vae: Any, rate: float, seed: int) -> FitResult:
         result = fit(
             vae.model,
             vae.guide,

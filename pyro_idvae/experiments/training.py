@@ -15,7 +15,6 @@ from pyro_idvae.errors import NonFiniteLossError
 from pyro_idvae.experiments.images import train
 from pyro_idvae.experiments.ledger import Ledger
 from pyro_idvae.infer import FitResult, save
-from pyro_idvae.models import VAE
 
 LEARNING_RATES = (1e-3, 2e-3, 4e-3)
 """To begin with; further ones by factors of two, until the best is not at an end."""
@@ -65,7 +64,7 @@ class Trainings:
         self.tuning.add([{"model": name, "learning_rate": rate, "validation_loss": loss}])
         return loss
 
-    def _fit(self, vae: VAE, rate: float, seed: int) -> FitResult:
+    def _fit(self, vae: Any, rate: float, seed: int) -> FitResult:
         return train(
             vae,
             self.images,

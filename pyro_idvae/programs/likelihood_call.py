@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_idvae import _upstream
-from pyro_idvae.distributions import Likelihood
+from pyro_idvae.distributions import Likelihood, SequenceLikelihood
 from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.programs.sites import (
     factor_sites,
@@ -26,7 +26,8 @@ from pyro_idvae.programs.sites import (
 class LikelihoodCall(NamedTuple):
     """A likelihood at work in a model whose prior is N(0, I)."""
 
-    likelihood: Likelihood
+    likelihood: Any
+    """A ``Likelihood`` or ``SequenceLikelihood``."""
     latent: Any
     """The node of the latent site in the trace."""
     observed: Any
@@ -39,7 +40,7 @@ class LikelihoodCall(NamedTuple):
 class Call(NamedTuple):
     """One call of a likelihood."""
 
-    likelihood: Likelihood
+    likelihood: Any
     inputs: tuple[Any, ...]
     options: dict[str, Any]
     output: Any
@@ -52,7 +53,7 @@ class Recorder:
     """
 
     def __init__(self) -> None:
-        self.likelihoods: list[Likelihood] = []
+        self.likelihoods: list[Any] = []
         self.calls: list[Call] = []
 
     @contextmanager
@@ -61,7 +62,7 @@ class Recorder:
 
         def note(module: Any, args: Any, output: Any) -> None:
             known = any(module is other for other in self.likelihoods)
-            if isinstance(module, Likelihood) and not known:
+            if isinstance(module, Likelihood | SequenceLikelihood) and not known:
                 self.likelihoods.append(module)
 
         handle = _upstream.on_module_call(note)

@@ -12,7 +12,6 @@ from pyro import poutine
 from torch import Tensor
 
 from pyro_idvae import _upstream
-from pyro_idvae.distributions import Likelihood
 from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.programs.arguments import Arguments, tensors_of
 from pyro_idvae.programs.bound_model import BoundModel
@@ -22,6 +21,7 @@ from pyro_idvae.programs.observed import RowCounts, count_rows, observed_entries
 from pyro_idvae.programs.row_density import is_same
 from pyro_idvae.programs.run import undisturbed
 from pyro_idvae.programs.sites import latent_sites, unwrap_masks
+from pyro_idvae.transforms.bounds import weights_not_finite
 
 SEEDS = (20, 21)
 """Of all runs, and of one more that must not notice."""
@@ -40,7 +40,8 @@ REMEDIES = {
 class SoleLikelihood(NamedTuple):
     """The likelihood through which alone the data speak of the one latent."""
 
-    likelihood: Likelihood
+    likelihood: Any
+    """A ``Likelihood`` or ``SequenceLikelihood``."""
     latent: Any
     """The node of the latent site in the trace."""
     options: dict[str, Any]
@@ -85,6 +86,7 @@ def find_sole_likelihood(bound: BoundModel) -> SoleLikelihood:
     ):
         runs = _Runs(bound, name)
         base = runs(runs.start)
+        check_weights(base.call.likelihood)
         entries = _entries(base)
         runs.compare(base, runs(runs.start, seed=SEEDS[1]), NOISE)
         moves = moved_latents(runs.prior, runs.start)
@@ -94,9 +96,18 @@ def find_sole_likelihood(bound: BoundModel) -> SoleLikelihood:
         if others is not None:
             runs.compare(base, runs(runs.start, arguments=others, moved=DATA), DATA)
         likelihood = base.call.likelihood
-        rows = count_rows(entries, len(likelihood.event_shape), runs.start.shape[:-1])
+        rows = count_rows(entries, base.call.output.event_dim, runs.start.shape[:-1])
     latent = bound.trace.nodes[name]
     return SoleLikelihood(likelihood, latent, _given(base.call), rows, len(moves))
+
+
+def check_weights(likelihood: Any) -> None:
+    """Raise unless all weights of a likelihood are finite."""
+    if broken := weights_not_finite(likelihood):
+        raise NoCertificateError(
+            f"the likelihood's weights {broken} are not finite, so it has no (L, M): restore those "
+            "of before training diverged, e.g. from a checkpoint"
+        )
 
 
 @torch.no_grad()
@@ -262,9 +273,8 @@ class _Runs:
 
 def _entries(run: Run) -> Tensor:
     """Return which entries of what the likelihood scores are observed."""
-    family = run.call.likelihood.family
     mask = run.call.options.get("mask")
-    if mask is not None and not family.factorised:
+    if mask is not None and not run.call.likelihood.family.factorised:
         mask = mask.reshape(mask.shape + (1,) * len(run.call.likelihood.event_shape))
     return observed_entries(run.site, mask)
 

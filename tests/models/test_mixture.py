@@ -210,3 +210,14 @@ def test_an_objective_that_draws_components_is_refused():
 def test_wrong_arguments_are_named(wrong, error, named):
     with pytest.raises(error, match=named):
         wrong()
+
+
+@pytest.mark.slow
+def test_an_autopsy_takes_it_where_the_posterior_is_far_out_in_the_prior():
+    vae, x = make("injective"), pinwheel(12, num_arms=3).x
+    found = idvae.autopsy(vae.model, vae.marginal_guide, x, num_samples=60, num_steps=100, seed=0)
+    table = found.table
+    assert (table["exact"] > 1.0).all()
+    # A mixture of Normals, freely optimised, is nearly the posterior.
+    assert ((table["free"] - table["exact"]).abs() < 1.5).all()
+    assert ((table["guide"] < table["free"]) & (table["guide"] > 0)).all()

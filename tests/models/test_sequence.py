@@ -122,6 +122,18 @@ def test_samplers_reports_and_evidence_take_it(kind):
     assert len(predicted.table)
 
 
+@pytest.mark.slow
+def test_an_autopsy_and_an_evaluation_take_it():
+    vae, data = make("lstm"), (TOKENS, LENGTHS)
+    found = idvae.autopsy(vae.model, vae.guide, data, num_samples=60, num_steps=30, seed=0)
+    exact = found.table["exact"]
+    assert ((found.table["free"] > 0.5 * exact) & (found.table["guide"] < exact)).all()
+    judged = idvae.evaluate(vae.model, vae.guide, data, num_samples=50, seed=0)
+    assert judged.certificate.kind == "estimate"
+    # What the posteriors of these rows have is of these data: the certificate is of the model's.
+    assert 0 < judged.certificate.low < 2 * judged.posterior_kl.mean
+
+
 def test_evidence_of_wide_recurrent_networks():
     """Gradients in z through a recorded LSTM, out of training."""
     torch.manual_seed(0)

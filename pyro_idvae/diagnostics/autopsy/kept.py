@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,11 +95,13 @@ def information_kept(
             kept.extend(ratios[name].T)
             continue
         other = q.sites[name]
-        truth, drawn = latent.normal_scores, other.normal_scores
+        truth, drawn, size = latent.normal_scores, other.normal_scores, math.inf
         if truth is None or drawn is None:
             prior = prior_of(latent)
             truth, drawn = (normal_scores(side.values, prior) for side in (latent, other))
-        kept.extend(fitted_log_ratio(_some(drawn), _some(truth)).mean((0, 1)).T)
+            size = float(prior.shape[0] * prior.shape[1])
+        ratio = fitted_log_ratio(_some(drawn), _some(truth), reference_size=size)
+        kept.extend(ratio.mean((0, 1)).T)
     return kept
 
 

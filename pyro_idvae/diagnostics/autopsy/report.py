@@ -30,7 +30,6 @@ from pyro_idvae.diagnostics.autopsy.verdict import (
 )
 from pyro_idvae.diagnostics.collapse import CollapseReport, report_on
 from pyro_idvae.diagnostics.latents import Latents
-from pyro_idvae.distributions import InjectiveLikelihood
 from pyro_idvae.errors import ArgumentError, NoCertificateError
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.arguments import as_arguments
@@ -271,6 +270,6 @@ def _exact(
 
 def _is_injective(alone: BoundModel) -> bool:
     try:
-        return isinstance(alone.likelihood_call().likelihood, InjectiveLikelihood)
+        return bool(alone.likelihood_call().likelihood.identifiable)
     except NoCertificateError:
         return False

@@ -35,6 +35,9 @@ class Certificate:
         guaranteed_at_most: the same with the least ceiling there can be, M = L.
         capped_share: of the features, in noise units, whose base rates are floored; None for a
             family in other units.
+        repeats: observations of z in a row, near whose base rates ``capped_share`` speaks: tokens
+            of a sequence, else 1.
+        bound: which one an estimate is of.
     """
 
     kind: str
@@ -51,6 +54,8 @@ class Certificate:
     guaranteed: float | None = None
     guaranteed_at_most: float | None = None
     capped_share: float | None = None
+    repeats: float = 1.0
+    bound: str = "Bhattacharyya bound"
 
     def __str__(self) -> str:
         lower, upper = self.lipschitz_bounds
@@ -68,7 +73,7 @@ class Certificate:
         """Say what L means in noise units."""
         if self.capped_share is None:
             return []
-        near = 0.5 * math.log1p(self.rows[0] * self.lipschitz_bounds[0] ** 2)
+        near = 0.5 * math.log1p(self.rows[0] * self.repeats * self.lipschitz_bounds[0] ** 2)
         floors = ""
         if self.capped_share > 0:
             floors = f"; {100 * self.capped_share:.3g} % of the features are rarer than the floor"
@@ -89,7 +94,7 @@ class Certificate:
         if self.kind != "certificate":
             return (
                 f"estimate, no certificate: {self.low:.3f} ± {self.standard_error:.3f} nats or "
-                f"more (Bhattacharyya bound from {self.num_samples} draws, which show at most "
+                f"more ({self.bound} from {self.num_samples} draws, which show at most "
                 f"{math.log(self.num_samples):.2f})"
             )
         if self.low_per_coordinate is None:

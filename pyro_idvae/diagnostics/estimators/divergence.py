@@ -100,8 +100,7 @@ def _check_draws(name: str, draws: Array) -> Array:
 
 def _from_draws(z: Array, reference_size: float, independent: bool, worth: Array) -> KLEstimate:
     mean, sd = z.mean((0, 1)), z.std((0, 1))
-    # An empirical cdf resolves no less than half a step.
-    sd = np.maximum(sd, 0.5 / reference_size)
+    sd = np.maximum(sd, _resolution(mean, reference_size))
     # A series that stands still is told by rounding: its sd need not be 0.
     still = np.ptp(z.reshape(-1, z.shape[2]), axis=0) <= 1e-12 * (1.0 + abs(mean))
     if math.isinf(reference_size) and still.any():
@@ -125,26 +124,48 @@ def _from_draws(z: Array, reference_size: float, independent: bool, worth: Array
     sizes = np.minimum(sizes, worth[:, None])
     ratio_size = np.minimum(ratio_size, worth)
     noise = tilt.weights * (1.0 / sizes + count)
+    # Among M draws of the prior no more than log(M + 1) nats can be seen.
+    most = math.log1p(reference_size)
     return KLEstimate.from_noise(
-        tilt.kl,
+        np.minimum(tilt.kl, most),
         noise.sum(1),
         (noise**2).sum(1),
         log_ratio.var((0, 1)) * (1.0 / ratio_size + count),
     )
 
 
-def fitted_log_ratio(draws: Array, points: Array) -> Array:
+def _resolution(mean: Array, reference_size: float) -> Array:
+    """Return half a step of an empirical cdf, as a difference of normal scores near a mean."""
+    if math.isinf(reference_size):
+        return np.full(mean.shape, np.finfo(float).eps)
+    # In the tail steps of the cdf are far apart as scores: no law is known to be narrower.
+    density = np.exp(-0.5 * mean**2) / math.sqrt(2 * math.pi)
+    found: Array = 0.5 / (reference_size * density)
+    return found
+
+
+def _blur(z: Array, reference_size: float) -> Array:
+    """Return noise that brings series to the least spread that an empirical cdf can tell."""
+    mean, variance = z.mean((0, 1)), z.var((0, 1))
+    missing = np.maximum(_resolution(mean, reference_size) ** 2 - variance, 0.0)
+    noise: Array = np.random.default_rng(0).normal(size=z.shape) * np.sqrt(missing)
+    return noise
+
+
+def fitted_log_ratio(draws: Array, points: Array, *, reference_size: float = math.inf) -> Array:
     """Return log dp/dN(0,1), fitted to draws as by :func:`kl_to_normal`, at other points.
 
     Args:
         draws: of shape ``(chain, draw) + batch``.
         points: of shape ``(chain', draw') + batch``.
+        reference_size: independent prior draws behind the scores, if these are of an empirical cdf.
 
     Returns:
         An array of the shape of ``points``.
     """
     z = _check_draws("draws", draws).astype(float)
     flat = z.reshape(*z.shape[:2], -1)
+    flat = flat + _blur(flat, reference_size)
     mean, sd = flat.mean((0, 1)), flat.std((0, 1))
     sd = np.maximum(sd, np.finfo(float).eps)
     tilt = fit_tilts(mean, sd, features((flat - mean) / sd, flat).mean((1, 2)).T)

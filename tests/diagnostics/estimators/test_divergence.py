@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pyro_idvae.diagnostics.estimators import divergence, kl_from_labels, kl_to_normal
+from pyro_idvae.diagnostics.estimators import (
+    divergence,
+    fitted_log_ratio,
+    kl_from_labels,
+    kl_to_normal,
+    normal_scores,
+)
 from pyro_idvae.diagnostics.estimators.kl_estimate import LARGE, noncentrality
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 
@@ -118,6 +124,20 @@ def test_a_reference_of_prior_draws_adds_its_noise():
     assert (ignoring.p_value() < 0.05).mean() > 0.2
     # Draws that all fall between two prior draws.
     assert np.isfinite(kl_to_normal(np.zeros((1, 50)), reference_size=300).estimate)
+
+
+@pytest.mark.parametrize("size", [200, 2000])
+def test_beyond_all_prior_draws_no_more_is_claimed_than_they_tell(size):
+    reference = np.random.default_rng(0).normal(size=(1, size, 1))
+    draws = 9.0 + 1e-3 * np.random.default_rng(1).normal(size=(2, 300, 1))
+    scores = normal_scores(draws, reference)
+    assert np.ptp(scores) == 0  # no step of the cdf lies between them
+    found = kl_to_normal(scores, reference_size=size)
+    assert 0.7 * np.log(size) < float(found.estimate[0]) <= np.log(size + 1)
+    elsewhere = normal_scores(np.array([[[0.0], [9.0]]]), reference)
+    ratio = fitted_log_ratio(scores, elsewhere, reference_size=size)
+    assert ratio[0, 1, 0] <= np.log(size) + 3
+    assert ratio[0, 0, 0] > -1e4
 
 
 def test_outliers_and_draws_far_out():
