@@ -16,9 +16,10 @@ class NeuralAutoregressive(SequenceLikelihood):
     r"""Tokens by an LSTM with z in its first state and in every step.
 
     .. math:: s_0 = \tanh(A z), \quad s_l = \mathrm{LSTM}(s_{l-1}, [e(x_{l-1}), z]), \quad
-        x_l \sim \mathrm{softmax}(U s_l + D z)
+        x_l \sim \mathrm{softmax}(U s_l)
 
-    Nothing keeps it from learning A = D = 0: the twin that collapse is shown with.
+    Nothing keeps it from giving z the weight 0: the twin that collapse is shown with. With ``skip``
+    the logits are U s_l + D z, a path past the recurrence that may be ignored, too.
 
     Args:
         vocabulary_size: V.
@@ -26,6 +27,7 @@ class NeuralAutoregressive(SequenceLikelihood):
         hidden_dim: width of the state.
         embedding_dim: of the tokens; ``hidden_dim`` by default.
         dropout: probability that an input token is left out in training.
+        skip: whether z goes into each token's logits directly as well.
         end_token: number of the mark that ends a sequence; None if lengths are given.
 
     Example:
@@ -34,6 +36,10 @@ class NeuralAutoregressive(SequenceLikelihood):
         >>> likelihood = NeuralAutoregressive(9, 2, hidden_dim=16)
         >>> likelihood.condition(torch.randn(4, 2), num_tokens=7).sample().shape
         torch.Size([4, 7])
+
+    Reference:
+        Bowman et al., *Generating Sentences from a Continuous Space*, CoNLL 2016; the skip is
+        Dieng et al., *Avoiding Latent Variable Collapse with Generative Skip Models*, AISTATS 2019.
     """
 
     identifiable = False
@@ -46,6 +52,7 @@ class NeuralAutoregressive(SequenceLikelihood):
         hidden_dim: int = 100,
         embedding_dim: int | None = None,
         dropout: float = 0.0,
+        skip: bool = False,
         end_token: int | None = None,
     ) -> None:
         super().__init__(vocabulary_size, latent_dim, end_token=end_token)
@@ -57,7 +64,9 @@ class NeuralAutoregressive(SequenceLikelihood):
         self.network = nn.LSTM(width + latent_dim, hidden_dim, batch_first=True)
         self.start = nn.Linear(latent_dim, hidden_dim, bias=False)
         self.output = nn.Linear(hidden_dim, vocabulary_size)
-        self.direct = nn.Linear(latent_dim, vocabulary_size, bias=False)
+        self.direct: nn.Linear | None = None
+        if skip:
+            self.direct = nn.Linear(latent_dim, vocabulary_size, bias=False)
 
     def contexts(self, tokens: Tensor) -> Tensor:
         """Return the embedding of the token before each place."""
@@ -74,7 +83,9 @@ class NeuralAutoregressive(SequenceLikelihood):
         cell = self.start(flat)
         joined = torch.cat([inputs, flat.unsqueeze(1).expand(-1, length, -1)], -1)
         states = self._states(joined, cell)
-        found: Tensor = self.output(states) + self.direct(flat).unsqueeze(1)
+        found: Tensor = self.output(states)
+        if self.direct is not None:
+            found = found + self.direct(flat).unsqueeze(1)
         return found.reshape(*batch, length, self.vocabulary_size)
 
     def _states(self, inputs: Tensor, cell: Tensor) -> Tensor:

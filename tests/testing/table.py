@@ -164,6 +164,7 @@ SEQUENCE_LIKELIHOODS = {
     "injective": injective_tokens,
     "injective, noise units": lambda: injective_tokens(base=torch.randint(4, (30, 6))),
     "ordinary": lambda: NeuralAutoregressive(4, 2, hidden_dim=8),
+    "ordinary, skip": lambda: NeuralAutoregressive(4, 2, hidden_dim=8, skip=True),
 }
 """Of 4 tokens and 2 latents."""
 
