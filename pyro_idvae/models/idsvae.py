@@ -15,7 +15,7 @@ from pyro_idvae.errors import ArgumentError, NotInjectiveError
 from pyro_idvae.models.history import make_history
 from pyro_idvae.models.sequence import SequenceEncoder, SequentialVAE
 from pyro_idvae.models.sized_injection import DEFAULT_FLOOR
-from pyro_idvae.models.start import begin_at_floors
+from pyro_idvae.models.start import begin_at_tokens
 from pyro_idvae.transforms import conditional_injection
 
 
@@ -118,7 +118,7 @@ class IDSVAE(SequentialVAE):
             min_singular_value=1.0 if min_singular_value is None else min_singular_value,
         )
         if base is not None:
-            begin_at_floors(injection, injection.beta.raw_basis.new_zeros(hidden_dim))
+            begin_at_tokens(injection, base, counted_tokens(base, base_lengths, end_token))
         likelihood = InjectiveAutoregressive(
             make_history(history, vocabulary_size, hidden_dim, dropout=dropout),
             injection,

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from pyro_idvae._checks import inverse_softplus
-from pyro_idvae.distributions import Family, in_noise_units
+from pyro_idvae.distributions import CategoricalFamily, Family, in_noise_units
 from pyro_idvae.distributions.base_rates import NUM_DRAWS, at_prior, prior_draws, prior_spread
 from pyro_idvae.distributions.base_scores import base_centre, base_scores
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import PartiallyConvexPotential, RidgePotential
 from pyro_idvae.potentials.learnable import LearnablePotential
-from pyro_idvae.transforms import BrenierInjection, ConditionalInjection
+from pyro_idvae.transforms import BrenierInjection, ConditionalInjection, Injection
 from pyro_idvae.transforms.linear import InjectiveLinear
 
 EXCESS = 0.2
@@ -59,14 +59,7 @@ def begin_at_base(injection: BrenierInjection, family: Family, base: Tensor) -> 
         x = x[x.sum(-1) > 0]  # the others say nothing
     x = _some(x, width)
     directions, slopes = _principal(base_scores(at_base, x, width), injection.latent_dim)
-    number = directions.shape[1]
-    # As long as the columns they replace: steps of the optimiser turn them as fast.
-    beta.raw_basis[:, :number] = directions.to(beta.raw_basis) * math.sqrt(width)
-    if not family.of_log_rates:
-        own = _slopes(injection) / beta.singular_values()
-        wanted = beta.singular_values().clone()
-        wanted[:number] = torch.maximum(wanted[:number], slopes.to(own) / own[:number])
-        _set_singular_values(beta, wanted)
+    _point(beta, injection, directions, None if family.of_log_rates else slopes)
     if isinstance(last, RidgePotential):
         _bring_near(last, beta(injection.g1(prior_draws(injection, NUM_DRAWS))))
     # Floors of rates depend on the spread of f, which is another one now.
@@ -75,22 +68,58 @@ def begin_at_base(injection: BrenierInjection, family: Family, base: Tensor) -> 
 
 
 @torch.no_grad()
-def begin_at_floors(injection: ConditionalInjection, base: Tensor) -> None:
-    """Bring a conditional injection near its floors, its mean over the prior at 0, in place.
+def begin_at_tokens(injection: ConditionalInjection, tokens: Tensor, counted: Tensor) -> None:
+    r"""Bring a conditional injection near the linear map that sequences ask for, in place.
+
+    With a history that says nothing yet, a sequence is a bag of n words: the directions of f are
+    the principal ones of their scores, of variance 1 under noise alone, and the slope in a
+    direction of eigenvalue λ is :math:`\sqrt{(\lambda-1)/n}`, or a little more than the floor where
+    that is larger. The mean of f over the prior is 0.
 
     Args:
-        injection: as it was made.
-        base: a context, of shape ``(context_dim,)``.
+        injection: as it was made, for V − 1 parameters.
+        tokens: sequences, of shape ``(rows, T)``.
+        counted: which of the tokens count, likewise.
     """
-    beta = injection.beta
+    beta, width = injection.beta, injection.data_dim
     last = None if injection.g2 is None else injection.g2.potential
     lower(beta, injection.g1.potential, last)
-    at = injection.condition(base)
+    at = injection.condition(beta.raw_basis.new_zeros(injection.context_dim))
+    scores, number = _scores_of_words(tokens, counted, width)
+    directions, slopes = _principal(scores, injection.latent_dim)
+    _point(beta, at, directions, slopes / math.sqrt(number))
     if isinstance(last, RidgePotential):
         z = prior_draws(at, NUM_DRAWS).to(beta.raw_basis)
-        _bring_near(last, beta(injection.g1.condition(base)(z)))
+        g1 = injection.g1.condition(at.context)
+        _bring_near(last, beta(g1(z)))
     if isinstance(last, LearnablePotential):
         last.shift.sub_(at_prior(at).mean(0))
+
+
+def _scores_of_words(tokens: Tensor, counted: Tensor, width: int) -> tuple[Tensor, float]:
+    """Return the scores of bags of words, of variance 1 under noise, and the words of a bag."""
+    seen = counted.any(-1)
+    tokens, counted = _some(tokens[seen], width), _some(counted[seen], width).bool()
+    number = counted.sum(-1, keepdim=True)
+    basis: Any = in_noise_units(CategoricalFamily(), tokens[counted], width).basis
+    shares = basis.probs.new_zeros(len(tokens), width + 1)
+    shares.scatter_add_(-1, tokens, counted.to(shares) / number)
+    scores = number.sqrt() * basis.units((shares - basis.probs) / basis.probs)
+    return scores, float(number.double().mean())
+
+
+def _point(
+    beta: InjectiveLinear, injection: Injection, directions: Tensor, slopes: Tensor | None
+) -> None:
+    """Turn the first columns of β into directions, and give f slopes along them; None as it is."""
+    number = directions.shape[1]
+    # As long as the columns they replace: steps of the optimiser turn them as fast.
+    beta.raw_basis[:, :number] = directions.to(beta.raw_basis) * math.sqrt(beta.data_dim)
+    if slopes is not None:
+        own = _slopes(injection) / beta.singular_values()
+        wanted = beta.singular_values().clone()
+        wanted[:number] = torch.maximum(wanted[:number], slopes.to(own) / own[:number])
+        _set_singular_values(beta, wanted)
 
 
 @torch.no_grad()
@@ -141,7 +170,7 @@ def _principal(scores: Tensor, number: int) -> tuple[Tensor, Tensor]:
     return directions[:, :number], (eigenvalues - 1).clamp_min(0.0).sqrt()
 
 
-def _slopes(injection: BrenierInjection) -> Tensor:
+def _slopes(injection: Injection) -> Tensor:
     """Return how far f moves with each latent at draws of the prior, of shape ``(K,)``."""
     return injection.jacobian(prior_draws(injection, SLOPE_DRAWS)).square().sum(-2).mean(0).sqrt()
 
