@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pyro_idvae import IDVAE, fit
+from pyro_idvae import IDSVAE, IDVAE, fit
 from pyro_idvae.distributions import make_family
 from pyro_idvae.distributions.base_rates import at_prior
 from pyro_idvae.distributions.base_scores import base_scores
@@ -166,3 +166,35 @@ def test_every_family_begins_at_its_data(name):
     vae = IDVAE(6, 2, name, base=x, **WIDTHS)
     assert vae.likelihood.injection(torch.zeros(1, 2)).isfinite().all()
     assert slopes_of(vae).min() > math.sqrt(math.expm1(0.2))
+
+
+def test_sentences_begin_along_the_words_own_directions():
+    generator = torch.Generator().manual_seed(0)
+    rows, words, count = 3000, 12, 8
+    direction = torch.randn(words, generator=generator)
+    z = torch.randn(rows, 1, generator=generator)
+    probs = (z * direction).softmax(-1)
+    lengths = torch.randint(2, count + 1, (rows,), generator=generator)
+    tokens = torch.multinomial(probs, count, replacement=True, generator=generator)
+    padded = tokens.masked_fill(torch.arange(count) >= lengths[:, None], 0)
+    vae = IDSVAE(words, 1, base=padded, base_lengths=lengths, hidden_dim=8, encoder_hidden_dim=8)
+    at_start = vae.likelihood.injection.condition(torch.zeros(8))
+    with torch.no_grad():
+        ends = vae.likelihood.family.basis.logits(at_start(torch.tensor([[1.0], [-1.0]])))
+    found = ends[0] - ends[1]
+    weights = probs.mean(0)
+    # Logits forget a common shift; what matters is what they do under the base rates.
+    centred = [v - (weights * v).sum() for v in (found, direction)]
+    inner, *norms = (
+        float((weights * one * other).sum())
+        for one, other in zip(
+            (centred[0], centred[0], centred[1]), (centred[1], centred[0], centred[1]), strict=True
+        )
+    )
+    assert abs(inner) / math.sqrt(norms[0] * norms[1]) > 0.9
+    # To first order the words' law moves as steeply, or a little less where it bends.
+    steep = math.sqrt(norms[0] / norms[1]) / 2
+    assert 0.3 < steep < 1.1
+    other = IDSVAE(words, 1, base=tokens, hidden_dim=8, encoder_hidden_dim=8, wanted_nats=3.0)
+    low, _ = other.likelihood.lipschitz_bounds()
+    assert low >= math.sqrt(math.expm1(6.0) / count) * (1 - 1e-5)
