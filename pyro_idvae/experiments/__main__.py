@@ -125,7 +125,7 @@ def _parser() -> Parser:
     arms = names.add_parser(
         "pinwheel", parents=[common], help="whether mixture VAEs know which arm a point is of"
     )
-    _add_budget(arms, of="model", seconds=30)
+    _add_budget(arms, of="model", seconds=60)
     _add_contest(
         names.add_parser(
             "remedies",

@@ -164,7 +164,7 @@ def run(
     out: Path,
     *,
     num_seeds: int = 5,
-    seconds: float = 30.0,
+    seconds: float = 60.0,
     quick: bool = False,
     resume: bool = False,
 ) -> pd.DataFrame:

@@ -64,11 +64,11 @@ def makers(base: Tensor) -> dict[str, Callable[[int], MixtureVAE]]:
     sized = partial(_sized, base)
     return {
         IDENTIFIABLE: partial(sized, (RIDGES,)),
+        FIXED: partial(_ordinary, False),
+        FREE: partial(_ordinary, True),
         DEEP: partial(sized, ICNN_DIMS),
         STACKED: partial(_stacked, base),
         NO_BASE: partial(_sized, None, (RIDGES,)),
-        FIXED: partial(_ordinary, False),
-        FREE: partial(_ordinary, True),
     }
 
 

@@ -50,11 +50,29 @@ def _signal(distribution: Any) -> Tensor:
     elif isinstance(fn, dist.Poisson):
         found = fn.rate.log()
     else:
-        found = fn.mean
+        found = _mean(fn)
     return found.expand(shape)
 
 
 def mean_of(distribution: Any) -> Tensor:
-    """Return the mean of an observed site, of the shape of its values."""
-    mean: Tensor = unwrap_masks(distribution).mean
+    """Return the mean of an observed site, of the shape of its values.
+
+    Raises:
+        ArgumentError: if it has none, as numbers of categories and sequences of them.
+    """
+    mean = _mean(unwrap_masks(distribution))
     return mean.expand(distribution.batch_shape + distribution.event_shape)
+
+
+def _mean(fn: Any) -> Tensor:
+    numbered = isinstance(fn, dist.Categorical)  # whose mean torch gives as NaN
+    try:
+        mean: Tensor | None = None if numbered else fn.mean
+    except NotImplementedError:
+        mean = None
+    if mean is None:
+        raise ArgumentError(
+            f"an observed site is a {type(fn).__name__}, which has no mean: this objective moves "
+            "the means of what is observed; take another one"
+        )
+    return mean
