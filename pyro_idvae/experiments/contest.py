@@ -44,6 +44,8 @@ class Remedy(NamedTuple):
     """A model of a seed."""
     objective: Callable[[], Any]
     """What is minimised, new for each fit."""
+    lower: Callable[[Any, float], Callback] | None = None
+    """A callback for a model and its seconds of processor time, new for each fit."""
 
 
 def named(name: str, **options: Any) -> Callable[[], Any]:
@@ -89,6 +91,9 @@ class BudgetTrainings(Trainings):
         return super().best_rate(name, make) if self.tuned else QUICK_RATE
 
     def _fit(self, vae: Any, rate: float, seed: int) -> FitResult:
+        callbacks: list[Callback] = [Budget(self.seconds)]
+        if self.remedy.lower is not None:
+            callbacks.append(self.remedy.lower(vae, self.seconds))
         result = fit(
             vae.model,
             vae.guide,
@@ -98,7 +103,7 @@ class BudgetTrainings(Trainings):
             num_epochs=self.num_epochs,
             batch_size=BATCH_SIZE,
             validation=0.1,
-            callbacks=[Budget(self.seconds)],
+            callbacks=callbacks,
             seed=seed,
             progress=False,
         )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from pathlib import Path
 
@@ -14,22 +15,43 @@ from torch import Tensor
 from pyro_idvae.datasets import synthetic_text
 from pyro_idvae.distributions import NeuralAutoregressive
 from pyro_idvae.experiments.contest import Contest, Remedy, named
+from pyro_idvae.infer import Progress, WordDropout
 from pyro_idvae.models import IDSVAE, SequenceEncoder, SequentialVAE
 
 VOCABULARY, LATENT_DIM, HIDDEN_DIM = 1000, 2, 100
 NUM_TRAIN, NUM_TEST = 16_000, 300
 WANTED = (0.1, 0.5, 1.0)
-DROPOUT = 0.2
-"""Of words that the history sees, in every model."""
+LOWERED = 0.5
+"""Share of the processor time after which word dropout is at its lowest."""
 EVIDENCE = {"proposal": "guide", "num_chains": 8}
 
 
-def make_ordinary(seed: int) -> SequentialVAE:
-    """Return the ordinary sequential VAE."""
+class TimedWordDropout(WordDropout):
+    """Lowers word dropout by processor time.
+
+    Args:
+        vae: whose likelihood it is.
+        seconds: of processor time that training takes.
+    """
+
+    def __init__(self, vae: SequentialVAE, seconds: float) -> None:
+        super().__init__(vae.likelihood)
+        self.seconds, self.start = LOWERED * seconds, time.process_time()
+
+    def share(self, progress: Progress) -> float:
+        """Return the share of the time that is over."""
+        return (time.process_time() - self.start) / self.seconds
+
+
+def make_ordinary(skip: bool, seed: int) -> SequentialVAE:
+    """Return the ordinary sequential VAE.
+
+    Args:
+        skip: whether z goes into each token's logits directly as well.
+        seed: of the start.
+    """
     torch.manual_seed(seed)
-    likelihood = NeuralAutoregressive(
-        VOCABULARY, LATENT_DIM, hidden_dim=HIDDEN_DIM, dropout=DROPOUT
-    )
+    likelihood = NeuralAutoregressive(VOCABULARY, LATENT_DIM, hidden_dim=HIDDEN_DIM, skip=skip)
     return SequentialVAE(likelihood, SequenceEncoder(VOCABULARY, LATENT_DIM, HIDDEN_DIM))
 
 
@@ -49,23 +71,25 @@ def make_identifiable(base: Tensor, nats: float, seed: int) -> IDSVAE:
         wanted_nats=nats,
         hidden_dim=HIDDEN_DIM,
         encoder_hidden_dim=HIDDEN_DIM,
-        dropout=DROPOUT,
     )
 
 
 def remedies(base: Tensor) -> dict[str, Remedy]:
     """Return what is compared, by name."""
-    objectives = {
-        "SVAE": TraceMeanField_ELBO,
-        "SVAE, annealed": named("annealed", elbo=TraceMeanField_ELBO()),
-        "SVAE, free bits": named("free_bits"),
-        "SVAE, lagging": named("lagging"),
-    }
+    ordinary, plain = partial(make_ordinary, False), TraceMeanField_ELBO
+    skipping = partial(make_ordinary, True)
     return {
-        **{name: Remedy(make_ordinary, objective) for name, objective in objectives.items()},
+        "SVAE": Remedy(ordinary, plain),
+        "SVAE, word dropout": Remedy(ordinary, plain, TimedWordDropout),
+        "SVAE, annealed": Remedy(ordinary, named("annealed", elbo=TraceMeanField_ELBO())),
+        "SVAE, free bits": Remedy(ordinary, named("free_bits")),
+        "SVAE, lagging": Remedy(ordinary, named("lagging")),
+        "SVAE, skip": Remedy(skipping, plain),
+        "SVAE, skip, word dropout": Remedy(skipping, plain, TimedWordDropout),
+        "IDSVAE, 0.5 nats wanted": Remedy(partial(make_identifiable, base, 0.5), plain),
         **{
-            f"IDSVAE, {nats:g} nats wanted": Remedy(
-                partial(make_identifiable, base, nats), TraceMeanField_ELBO
+            f"IDSVAE, {nats:g} nats, word dropout": Remedy(
+                partial(make_identifiable, base, nats), plain, TimedWordDropout
             )
             for nats in WANTED
         },

@@ -2,7 +2,16 @@
 """SVI and MCMC on any Pyro model, results as ArviZ data."""
 
 from pyro_idvae.infer.arviz import from_guide, from_mcmc
-from pyro_idvae.infer.fit import Callback, FitResult, Progress, StopOnPlateau, fit, load, save
+from pyro_idvae.infer.fit import (
+    Callback,
+    FitResult,
+    Progress,
+    StopOnPlateau,
+    WordDropout,
+    fit,
+    load,
+    save,
+)
 from pyro_idvae.infer.laplace import AutoInjectiveLaplace
 from pyro_idvae.infer.mcmc import mcmc
 from pyro_idvae.infer.objectives import make_objective
@@ -15,6 +24,7 @@ __all__ = [
     "Progress",
     "StopOnPlateau",
     "VectorizedHMC",
+    "WordDropout",
     "fit",
     "from_guide",
     "from_mcmc",

@@ -6,5 +6,15 @@ from pyro_idvae.infer.fit.fit import fit
 from pyro_idvae.infer.fit.plateau import StopOnPlateau
 from pyro_idvae.infer.fit.result import FitResult
 from pyro_idvae.infer.fit.saving import load, save
+from pyro_idvae.infer.fit.word_dropout import WordDropout
 
-__all__ = ["Callback", "FitResult", "Progress", "StopOnPlateau", "fit", "load", "save"]
+__all__ = [
+    "Callback",
+    "FitResult",
+    "Progress",
+    "StopOnPlateau",
+    "WordDropout",
+    "fit",
+    "load",
+    "save",
+]
