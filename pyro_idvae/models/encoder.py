@@ -68,14 +68,11 @@ class Encoder(nn.Module):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
         super().__init__()
-        if covariance not in ("diagonal", "full"):
-            raise ArgumentError(f"covariance={covariance!r}: expected 'diagonal' or 'full'")
+        self._sizes = numbers_of_normal(latent_dim, covariance)
         self.input_dim = check_count("input_dim", input_dim)
         self.latent_dim = check_count("latent_dim", latent_dim)
         self.covariate_dim = check_count("covariate_dim", covariate_dim, minimum=0)
         self.covariance = covariance
-        below = latent_dim * (latent_dim - 1) // 2 if covariance == "full" else 0
-        self._sizes = [latent_dim, latent_dim, below]
         widths = [input_dim + covariate_dim, *check_hidden_dims(hidden_dims), sum(self._sizes)]
         self.network = mlp(widths, activation)
 
@@ -83,13 +80,40 @@ class Encoder(nn.Module):
         """Return q(z|x) as a Pyro distribution."""
         x = joined(x, covariates, self.input_dim, self.covariate_dim)
         loc, raw, below = self.network(x).split(self._sizes, dim=-1)
-        scale = softplus(raw) + MIN_SCALE
         if self.covariance == "diagonal":
-            return dist.Normal(loc, scale).to_event(1)
-        rows, columns = torch.tril_indices(self.latent_dim, self.latent_dim, -1, device=x.device)
-        factor = torch.diag_embed(scale)
-        factor[..., rows, columns] = below
-        return dist.MultivariateNormal(loc, scale_tril=factor)
+            return dist.Normal(loc, softplus(raw) + MIN_SCALE).to_event(1)
+        return dist.MultivariateNormal(loc, scale_tril=cholesky_factor(raw, below))
+
+
+def numbers_of_normal(latent_dim: int, covariance: str) -> list[int]:
+    """Return how many numbers make a Normal's mean, its diagonal, and what is below that.
+
+    Args:
+        latent_dim: K.
+        covariance: ``"diagonal"`` or ``"full"``.
+
+    Raises:
+        ArgumentError: for another covariance, or no K.
+    """
+    if covariance not in ("diagonal", "full"):
+        raise ArgumentError(f"covariance={covariance!r}: expected 'diagonal' or 'full'")
+    check_count("latent_dim", latent_dim)
+    below = latent_dim * (latent_dim - 1) // 2 if covariance == "full" else 0
+    return [latent_dim, latent_dim, below]
+
+
+def cholesky_factor(raw: Tensor, below: Tensor) -> Tensor:
+    """Return lower triangular matrices with a positive diagonal, of shape ``batch + (K, K)``.
+
+    Args:
+        raw: of shape ``batch + (K,)``, for the diagonal.
+        below: of shape ``batch + (K(K − 1)/2,)``.
+    """
+    size = raw.shape[-1]
+    factor = torch.diag_embed(softplus(raw) + MIN_SCALE)
+    rows, columns = torch.tril_indices(size, size, -1, device=raw.device)
+    factor[..., rows, columns] = below
+    return factor
 
 
 def joined(x: Tensor, covariates: Tensor | None, input_dim: int, covariate_dim: int) -> Tensor:

@@ -33,6 +33,7 @@ class IDMVAE(MixtureVAE):
         family: name of the family, e.g. ``"bernoulli"``; see ``make_family``.
         hidden_dims: hidden widths of both potentials; see ``brenier_injection``.
         encoder_hidden_dims: hidden widths of the encoder.
+        covariance: of the guide's q(z|x, y), ``"diagonal"`` or ``"full"``.
         strong_convexity: floor of both Brenier maps, 1 by default.
         smoothness: ceiling of both Brenier maps.
         min_singular_value: floor of the linear map, 1 by default.
@@ -72,6 +73,7 @@ class IDMVAE(MixtureVAE):
         *,
         hidden_dims: Sequence[int] | None = None,
         encoder_hidden_dims: Sequence[int] = (512, 512),
+        covariance: str = "diagonal",
         strong_convexity: float | None = None,
         smoothness: float | None = None,
         min_singular_value: float | None = None,
@@ -97,7 +99,11 @@ class IDMVAE(MixtureVAE):
         )
         likelihood = make_injective(family, injection, base=base, **options)
         encoder = MixtureEncoder(
-            template.flat_dim(injection.data_dim), latent_dim, num_components, encoder_hidden_dims
+            template.flat_dim(injection.data_dim),
+            latent_dim,
+            num_components,
+            encoder_hidden_dims,
+            covariance=covariance,
         )
         super().__init__(
             likelihood,

@@ -13,7 +13,13 @@ from torch.nn.functional import softplus
 
 from pyro_idvae._checks import check_count, check_hidden_dims
 from pyro_idvae.distributions.normal_mixture import NormalMixture
-from pyro_idvae.models.encoder import MIN_SCALE, joined, mlp
+from pyro_idvae.models.encoder import (
+    MIN_SCALE,
+    cholesky_factor,
+    joined,
+    mlp,
+    numbers_of_normal,
+)
 
 
 class MixturePosterior(NamedTuple):
@@ -22,12 +28,17 @@ class MixturePosterior(NamedTuple):
     Attributes:
         logits: of q(y|x), of shape ``batch + (C,)``.
         loc: means of q(z|x, y), of shape ``batch + (C, K)``.
-        scale: standard deviations, likewise.
+        scale: standard deviations, likewise; or Cholesky factors, of shape ``batch + (C, K, K)``.
     """
 
     logits: Tensor
     loc: Tensor
     scale: Tensor
+
+    @property
+    def full(self) -> bool:
+        """Whether covariances are full."""
+        return self.scale.dim() > self.loc.dim()
 
     def component(self) -> Any:
         """Return q(y|x)."""
@@ -36,17 +47,25 @@ class MixturePosterior(NamedTuple):
     def given(self, component: Tensor) -> Any:
         """Return q(z|x, y) for components that broadcast with the rows."""
         shape = torch.broadcast_shapes(component.shape, self.logits.shape[:-1])
-        tail = self.loc.shape[-2:]
-        place = component.expand(shape)[..., None, None].expand(*shape, 1, tail[1])
-        loc, scale = (
-            value.expand(shape + tail).gather(-2, place).squeeze(-2)
-            for value in (self.loc, self.scale)
-        )
+
+        def chosen(values: Tensor) -> Tensor:
+            tail = values.shape[self.logits.dim() :]
+            place = component.expand(shape).reshape(*shape, 1, *(1 for _ in tail))
+            wide = values.expand(*shape, *values.shape[self.logits.dim() - 1 :])
+            index = place.expand(*shape, 1, *tail)
+            return wide.gather(len(shape), index).squeeze(len(shape))
+
+        loc, scale = chosen(self.loc), chosen(self.scale)
+        if self.full:
+            return dist.MultivariateNormal(loc, scale_tril=scale)
         return dist.Normal(loc, scale).to_event(1)
 
     def marginal(self) -> Any:
-        """Return q(z|x), the components summed out."""
-        return NormalMixture(self.loc, self.scale, self.logits)
+        """Return q(z|x), the components summed out; reparametrised where they are diagonal."""
+        if not self.full:
+            return NormalMixture(self.loc, self.scale, self.logits)
+        components = dist.MultivariateNormal(self.loc, scale_tril=self.scale)
+        return dist.MixtureSameFamily(self.component(), components)
 
 
 class MixtureEncoder(nn.Module):
@@ -57,6 +76,7 @@ class MixtureEncoder(nn.Module):
         latent_dim: K.
         num_components: C.
         hidden_dims: widths of the hidden layers.
+        covariance: of q(z|x, y), ``"diagonal"`` or ``"full"`` (Cholesky factors).
         covariate_dim: width of covariates that are appended to the input, 0 for none.
         activation: constructor of the units.
 
@@ -77,6 +97,7 @@ class MixtureEncoder(nn.Module):
         num_components: int,
         hidden_dims: Sequence[int] = (512, 512),
         *,
+        covariance: str = "diagonal",
         covariate_dim: int = 0,
         activation: Callable[[], nn.Module] = nn.ReLU,
     ) -> None:
@@ -85,15 +106,18 @@ class MixtureEncoder(nn.Module):
         self.latent_dim = check_count("latent_dim", latent_dim)
         self.num_components = check_count("num_components", num_components, minimum=2)
         self.covariate_dim = check_count("covariate_dim", covariate_dim, minimum=0)
-        outputs = num_components * (1 + 2 * latent_dim)
+        self.covariance = covariance
+        self._sizes = numbers_of_normal(latent_dim, covariance)
+        outputs = num_components * (1 + sum(self._sizes))
         widths = [input_dim + covariate_dim, *check_hidden_dims(hidden_dims), outputs]
         self.network = mlp(widths, activation)
 
     def forward(self, x: Tensor, covariates: Tensor | None = None) -> MixturePosterior:
         """Return the posterior of each row."""
         x = joined(x, covariates, self.input_dim, self.covariate_dim)
-        count, dim = self.num_components, self.latent_dim
-        logits, loc, raw = self.network(x).split([count, count * dim, count * dim], dim=-1)
-        shape = (count, dim)
-        scale = softplus(raw.unflatten(-1, shape)) + MIN_SCALE
-        return MixturePosterior(logits, loc.unflatten(-1, shape), scale)
+        count = self.num_components
+        logits, rest = self.network(x).split([count, count * sum(self._sizes)], dim=-1)
+        loc, raw, below = rest.unflatten(-1, (count, -1)).split(self._sizes, dim=-1)
+        if self.covariance == "full":
+            return MixturePosterior(logits, loc, cholesky_factor(raw, below))
+        return MixturePosterior(logits, loc, softplus(raw) + MIN_SCALE)

@@ -59,10 +59,39 @@ def test_the_marginal_is_the_sum_over_components():
     each = torch.stack([prior.given(torch.tensor(c)).log_prob(z) for c in range(4)])
     weights = prior.component().logits.unsqueeze(-1)
     torch.testing.assert_close(prior().log_prob(z), (each + weights).logsumexp(0))
-    posterior = MixtureEncoder(5, 3, 4, [8])(torch.randn(50, 5))
-    each = torch.stack([posterior.given(torch.tensor(c)).log_prob(z) for c in range(4)], -1)
-    wanted = (each + posterior.component().logits).logsumexp(-1)
-    torch.testing.assert_close(posterior.marginal().log_prob(z), wanted)
+    for covariance in ("diagonal", "full"):
+        encoder = MixtureEncoder(5, 3, 4, [8], covariance=covariance)
+        posterior = encoder(torch.randn(50, 5))
+        assert posterior.full == (covariance == "full")
+        each = torch.stack([posterior.given(torch.tensor(c)).log_prob(z) for c in range(4)], -1)
+        wanted = (each + posterior.component().logits).logsumexp(-1)
+        torch.testing.assert_close(posterior.marginal().log_prob(z), wanted)
+        # Components of any shape that broadcasts with the rows, as enumeration makes them.
+        y = torch.arange(4).reshape(4, 1, 1)
+        density = posterior.given(y).log_prob(z)
+        assert density.shape == (4, 1, 50)
+        torch.testing.assert_close(density.squeeze(1).T, each)
+
+
+def test_a_full_posterior_is_correlated_and_trains():
+    torch.manual_seed(0)
+    x = pinwheel(60, num_arms=3).x
+    vae = IDMVAE(2, 2, 3, scale=0.3, base=x, covariance="full", **SIZES)
+    options = {"elbo": ELBO(), "num_epochs": 30, "seed": 0, "progress": False}
+    losses = fit(vae.model, vae.guide, x, **options).losses
+    assert losses[-1] < losses[0]
+    q = vae.guide.posterior(x)
+    draws = q.given(torch.zeros(60, dtype=torch.long)).sample((2000,))
+    wanted = q.scale[:, 0] @ q.scale[:, 0].mT
+    found = torch.einsum("sni,snj->nij", *2 * [draws - draws.mean(0)]) / 2000
+    assert (found - wanted).abs().max() < 0.2 * wanted.abs().max()
+    assert q.scale[:, :, 1, 0].abs().max() > 1e-3
+    svi = idvae.from_guide(vae.model, vae.marginal_guide, x[:5], num_samples=40)
+    assert len(idvae.collapse_report(svi).table) == 2
+    found = idvae.log_evidence(vae.model, vae.marginal_guide, x[:5], num_chains=4, seed=0)
+    assert (found.lower < 0).all()
+    with pytest.raises(ArgumentError, match="covariance='banded'"):
+        IDMVAE(2, 2, 3, covariance="banded", **SIZES)
 
 
 @pytest.mark.parametrize("dim", [1, 3])
