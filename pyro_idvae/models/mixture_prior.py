@@ -25,7 +25,10 @@ class MixturePrior(PyroModule):
     r"""Components that are equally likely, Normals of z with distinct means and bounded scales.
 
     .. math:: y \sim \mathrm{Categorical}(1/C), \qquad
-        z \mid y \sim N(m_y, \operatorname{diag} s_y^2), \qquad s_{yk} \in (s_{\min}, s_{\max})
+        z \mid y \sim N(m_y, Q_y\operatorname{diag}(s_y^2)\,Q_y^\top), \qquad
+        s_{yk} \in (s_{\min}, s_{\max})
+
+    with Q_y the identity, or a rotation that is learned.
 
     Mixtures of Normals are identified up to the order of their components, so that means which
     differ make p(z|y) differ: z tells components apart. That the data do is another matter.
@@ -42,9 +45,10 @@ class MixturePrior(PyroModule):
         radius: distance of simplex and circle from 0.
         free_means: whether means are learned. Nothing keeps them apart then.
         scale_bounds: (s_min, s_max).
+        covariance: ``"diagonal"``, or ``"full"`` with a rotation for each component.
 
     Raises:
-        ArgumentError: for bounds or means that are not possible.
+        ArgumentError: for bounds, means or a covariance that are not possible.
         NotInjectiveError: for means that are not distinct.
         ShapeError: for means of another shape.
 
@@ -69,8 +73,11 @@ class MixturePrior(PyroModule):
         radius: float = RADIUS,
         free_means: bool = False,
         scale_bounds: tuple[float, float] = SCALE_BOUNDS,
+        covariance: str = "diagonal",
     ) -> None:
         super().__init__()
+        if covariance not in ("diagonal", "full"):
+            raise ArgumentError(f"covariance={covariance!r}: expected 'diagonal' or 'full'")
         self.num_components = check_count("num_components", num_components, minimum=2)
         self.latent_dim = check_count("latent_dim", latent_dim)
         self.scale_bounds = check_interval("scale_bounds", scale_bounds)
@@ -85,6 +92,9 @@ class MixturePrior(PyroModule):
         else:
             self.register_buffer("means", found)
         self.raw_scale = nn.Parameter(torch.zeros(num_components, latent_dim))
+        self.covariance = covariance
+        if covariance == "full":
+            self.raw_basis = nn.Parameter(torch.eye(latent_dim).repeat(num_components, 1, 1))
 
     def _means(self, means: str | Tensor | None, radius: float) -> Tensor:
         count, dim = self.num_components, self.latent_dim
@@ -120,6 +130,12 @@ class MixturePrior(PyroModule):
         low, high = self.scale_bounds
         return low + (high - low) * self.raw_scale.sigmoid()
 
+    def _factors(self) -> Tensor:
+        """Return Cholesky factors of the covariances, of shape ``(C, K, K)``."""
+        basis = torch.linalg.qr(self.raw_basis)[0] * self.scales().unsqueeze(-2)
+        found: Tensor = torch.linalg.cholesky(basis @ basis.mT)
+        return found
+
     def component(self) -> Any:
         """Return p(y)."""
         logits = self.means.new_zeros(self.num_components)
@@ -127,12 +143,17 @@ class MixturePrior(PyroModule):
 
     def given(self, component: Tensor) -> Any:
         """Return p(z|y) for components of any shape."""
-        return dist.Normal(self.means[component], self.scales()[component]).to_event(1)
+        loc = self.means[component]
+        if self.covariance == "full":
+            return dist.MultivariateNormal(loc, scale_tril=self._factors()[component])
+        return dist.Normal(loc, self.scales()[component]).to_event(1)
 
     def forward(self) -> Any:
         """Return p(z), the components summed out."""
-        logits = self.means.new_zeros(self.num_components)
-        return NormalMixture(self.means, self.scales(), logits)
+        if self.covariance == "full":
+            components = dist.MultivariateNormal(self.means, scale_tril=self._factors())
+            return dist.MixtureSameFamily(self.component(), components)
+        return NormalMixture(self.means, self.scales(), self.component().logits)
 
 
 def simplex(count: int, dim: int) -> Tensor:
