@@ -47,6 +47,7 @@ class IDMVAE(MixtureVAE):
         radius: of their circle or simplex.
         free_means: whether means are learned.
         scale_bounds: of the components' standard deviations.
+        prior_covariance: of the components, ``"diagonal"`` or ``"full"``.
         **options: arguments of the family, e.g. ``scale=0.1``.
 
     Raises:
@@ -83,6 +84,7 @@ class IDMVAE(MixtureVAE):
         radius: float = RADIUS,
         free_means: bool = False,
         scale_bounds: tuple[float, float] = SCALE_BOUNDS,
+        prior_covariance: str = "diagonal",
         **options: Any,
     ) -> None:
         template = make_family(family, **options)
@@ -113,4 +115,5 @@ class IDMVAE(MixtureVAE):
             radius=radius,
             free_means=free_means,
             scale_bounds=scale_bounds,
+            covariance=prior_covariance,
         )

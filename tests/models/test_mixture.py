@@ -73,6 +73,28 @@ def test_the_marginal_is_the_sum_over_components():
         torch.testing.assert_close(density.squeeze(1).T, each)
 
 
+def test_full_covariances_have_bounded_scales_and_sum_out():
+    torch.manual_seed(0)
+    prior = MixturePrior(3, 2, covariance="full", scale_bounds=(0.1, 0.4))
+    with torch.no_grad():
+        prior.raw_scale.normal_(std=3.0)
+        prior.raw_basis.normal_()
+    z = torch.randn(50, 2)
+    each = torch.stack([prior.given(torch.tensor(c)).log_prob(z) for c in range(3)])
+    torch.testing.assert_close(prior().log_prob(z), each.logsumexp(0) - math.log(3))
+    covariances = prior.given(torch.arange(3)).covariance_matrix
+    axes = torch.linalg.eigvalsh(covariances).sqrt()
+    torch.testing.assert_close(axes, prior.scales().sort(-1).values, rtol=1e-4, atol=1e-5)
+    assert (axes > 0.1).all()
+    assert (axes < 0.4).all()
+    assert covariances[:, 0, 1].abs().max() > 1e-3
+    begun = MixturePrior(3, 2, covariance="full").given(torch.arange(3))
+    plain = MixturePrior(3, 2).given(torch.arange(3))
+    torch.testing.assert_close(begun.log_prob(z[:3]), plain.log_prob(z[:3]))
+    with pytest.raises(ArgumentError, match="covariance='banded'"):
+        MixturePrior(3, 2, covariance="banded")
+
+
 def test_a_full_posterior_is_correlated_and_trains():
     torch.manual_seed(0)
     x = pinwheel(60, num_arms=3).x
