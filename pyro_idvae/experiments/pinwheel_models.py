@@ -21,7 +21,8 @@ ENCODER_DIMS = (64, 64)
 RIDGES, FEW_RIDGES, ICNN_DIMS, MLP_DIMS = 64, 32, (16, 10), (20, 20)
 """Widths at which each decoder has 510 to 550 parameters."""
 IDENTIFIABLE, FIXED, FREE = "ridges", "ordinary, fixed means", "ordinary, free means"
-NO_BASE, DEEP, STACKED = "ridges, floors of 1", "two layers (ICNN)", "two maps, stacked"
+DEEP, STACKED = "two layers (ICNN)", "two maps, stacked"
+DIAGONAL, NO_BASE = "ridges, diagonal components", "ridges, floors of 1"
 
 
 class Stacked(Injection):
@@ -66,8 +67,9 @@ def makers(base: Tensor) -> dict[str, Callable[[int], MixtureVAE]]:
         IDENTIFIABLE: partial(sized, (RIDGES,)),
         FIXED: partial(_ordinary, False),
         FREE: partial(_ordinary, True),
-        DEEP: partial(sized, ICNN_DIMS),
+        DIAGONAL: partial(sized, (RIDGES,), prior_covariance="diagonal"),
         STACKED: partial(_stacked, base),
+        DEEP: partial(sized, ICNN_DIMS),
         NO_BASE: partial(_sized, None, (RIDGES,)),
     }
 
@@ -77,7 +79,13 @@ def decoder_size(vae: MixtureVAE) -> int:
     return sum(parameter.numel() for parameter in vae.likelihood.parameters())
 
 
-def _sized(base: Tensor | None, widths: tuple[int, ...], seed: int) -> MixtureVAE:
+def _sized(
+    base: Tensor | None,
+    widths: tuple[int, ...],
+    seed: int,
+    *,
+    prior_covariance: str | None = None,
+) -> MixtureVAE:
     torch.manual_seed(seed)
     return IDMVAE(
         2,
@@ -88,6 +96,7 @@ def _sized(base: Tensor | None, widths: tuple[int, ...], seed: int) -> MixtureVA
         base=base,
         hidden_dims=widths,
         encoder_hidden_dims=ENCODER_DIMS,
+        prior_covariance=prior_covariance,
     )
 
 
@@ -115,4 +124,4 @@ def _ordinary(free: bool, seed: int) -> MixtureVAE:
 
 def _mixture(likelihood: Likelihood, *, free: bool) -> MixtureVAE:
     encoder = MixtureEncoder(2, LATENT_DIM, ARMS, ENCODER_DIMS)
-    return MixtureVAE(likelihood, encoder, ARMS, free_means=free)
+    return MixtureVAE(likelihood, encoder, ARMS, free_means=free, covariance="full")

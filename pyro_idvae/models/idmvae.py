@@ -14,6 +14,9 @@ from pyro_idvae.models.mixture_prior import RADIUS, SCALE_BOUNDS
 from pyro_idvae.models.mixture_vae import MixtureVAE
 from pyro_idvae.models.sized_injection import sized_injection
 
+MOST_FULL = 8
+"""Latents up to which components have full covariances by default."""
+
 
 class IDMVAE(MixtureVAE):
     r"""The identifiable mixture VAE: a mixture as prior, an injective likelihood, from sizes.
@@ -47,7 +50,9 @@ class IDMVAE(MixtureVAE):
         radius: of their circle or simplex.
         free_means: whether means are learned.
         scale_bounds: of the components' standard deviations.
-        prior_covariance: of the components, ``"diagonal"`` or ``"full"``.
+        prior_covariance: of the components, ``"diagonal"`` or ``"full"``; by default full for up to
+            8 latents: gradients of convex functions turn little, so that components had better lie
+            as the data do.
         **options: arguments of the family, e.g. ``scale=0.1``.
 
     Raises:
@@ -84,9 +89,11 @@ class IDMVAE(MixtureVAE):
         radius: float = RADIUS,
         free_means: bool = False,
         scale_bounds: tuple[float, float] = SCALE_BOUNDS,
-        prior_covariance: str = "diagonal",
+        prior_covariance: str | None = None,
         **options: Any,
     ) -> None:
+        if prior_covariance is None:
+            prior_covariance = "full" if latent_dim <= MOST_FULL else "diagonal"
         template = make_family(family, **options)
         injection = sized_injection(
             template,
