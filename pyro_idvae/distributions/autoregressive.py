@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
 from pyro_idvae._checks import check_callable, check_count, check_last_dim, check_real
 from pyro_idvae.distributions.at_parameters import AtParameters
 from pyro_idvae.distributions.token_sequence import TokenSequence
+from pyro_idvae.distributions.tokens import counted_tokens, drawn_token
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 
 NUMBERS_AT_ONCE = 2**25
@@ -189,6 +191,7 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
         lengths: Tensor | None = None,
         temperature: float = 1.0,
         top_k: int | None = None,
+        without: Sequence[int] = (),
     ) -> Tensor:
         """Draw sequences token by token.
 
@@ -198,11 +201,13 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
             lengths: of the sequences; after these, and after the end mark, there is padding.
             temperature: logits are divided by it; 0 takes the most likely token.
             top_k: only so many most likely tokens are drawn from.
+            without: tokens that are not drawn, such as the mark of an unknown word.
 
         Returns:
             Tokens, of shape ``batch + (T,)``; padding is the end mark, or 0.
 
         Raises:
+            ArgumentError: for ``without`` that is no list of tokens, or of all of them.
             DataError: for logits that are not finite.
 
         Example:
@@ -215,6 +220,7 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
         check_real("temperature", temperature, at_least=0.0)
         if top_k is not None:
             check_count("top_k", top_k)
+        self._check_without(without)
         padding = 0 if self.end_token is None else self.end_token
         shape = z.shape[:-1]
         tokens = torch.full((*shape, num_tokens), padding, dtype=torch.long, device=z.device)
@@ -229,58 +235,21 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
                         f"the logits of token {place} are not finite: z or weights of the "
                         "likelihood hold NaN or numbers that are too large"
                     )
-                tokens[..., place] = _drawn(logits, temperature, top_k)
+                logits[..., list(without)] = -torch.inf
+                tokens[..., place] = drawn_token(logits, temperature, top_k)
                 counted = self.counted(tokens, lengths)
                 tokens = tokens.masked_fill(~counted, padding)
         finally:
             self.train(training)
         return tokens
 
-
-def _drawn(logits: Tensor, temperature: float, top_k: int | None) -> Tensor:
-    """Return one token for each row of logits."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    scaled = logits / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        least = scaled.topk(top_k, dim=-1).values[..., -1:]
-        scaled = scaled.masked_fill(scaled < least, -torch.inf)
-    flat = scaled.softmax(-1).reshape(-1, logits.shape[-1])
-    return torch.multinomial(flat, 1).reshape(logits.shape[:-1])
-
-
-def counted_tokens(tokens: Tensor, lengths: Tensor | None, end_token: int | None) -> Tensor:
-    """Return which tokens count: those before the end, and the end mark itself.
-
-    Args:
-        tokens: of shape ``batch + (T,)``.
-        lengths: of the sequences, or None.
-        end_token: number of the mark that ends a sequence, or None.
-    """
-    place = torch.arange(tokens.shape[-1], device=tokens.device)
-    if lengths is not None:
-        return place < lengths.unsqueeze(-1)
-    if end_token is None:
-        return torch.ones_like(tokens, dtype=torch.bool)
-    ended = (tokens == end_token).long()
-    return ended.cumsum(-1) - ended == 0
-
-
-def inputs_of(tokens: Tensor, vocabulary_size: int, dropout: float = 0.0) -> Tensor:
-    """Return the token before each place; the first is the mark of the beginning, V.
-
-    Args:
-        tokens: of shape ``batch + (T,)``.
-        vocabulary_size: V.
-        dropout: probability that a token is replaced by the mark of one left out, V + 1.
-    """
-    first = torch.full_like(tokens[..., :1], vocabulary_size)
-    inputs = torch.cat([first, tokens[..., :-1]], -1)
-    if dropout > 0:
-        left_out = torch.rand(inputs.shape, device=inputs.device) < dropout
-        left_out[..., 0] = False
-        inputs = inputs.masked_fill(left_out, vocabulary_size + 1)
-    return inputs
+    def _check_without(self, without: Sequence[int]) -> None:
+        known = set(range(self.vocabulary_size))
+        if not set(without) <= known or set(without) == known:
+            raise ArgumentError(
+                f"without={without!r}: expected some of the tokens from 0 to "
+                f"{self.vocabulary_size - 1}, not all"
+            )
 
 
 ConditionalDistribution.register(SequenceLikelihood)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pyro_idvae._checks import check_count, check_real
-from pyro_idvae.distributions.autoregressive import SequenceLikelihood, inputs_of
+from pyro_idvae.distributions.autoregressive import SequenceLikelihood
+from pyro_idvae.distributions.tokens import inputs_of
 
 
 class NeuralAutoregressive(SequenceLikelihood):

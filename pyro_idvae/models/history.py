@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyro_idvae._abstract import AbstractOrFinal, must_write
 from pyro_idvae._checks import check_count, check_real
-from pyro_idvae.distributions.autoregressive import inputs_of
+from pyro_idvae.distributions.tokens import inputs_of
 from pyro_idvae.errors import ArgumentError
 
 KINDS = ("lstm", "gru", "transformer", "none")

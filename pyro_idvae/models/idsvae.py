@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_real
-from pyro_idvae.distributions.autoregressive import counted_tokens
 from pyro_idvae.distributions.injective_autoregressive import InjectiveAutoregressive
+from pyro_idvae.distributions.tokens import counted_tokens
 from pyro_idvae.errors import ArgumentError, NotInjectiveError
 from pyro_idvae.models.history import make_history
 from pyro_idvae.models.sequence import SequenceEncoder, SequentialVAE

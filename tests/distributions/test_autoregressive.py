@@ -10,6 +10,7 @@ import torch
 
 from pyro_idvae import IDSVAE
 from pyro_idvae.distributions import NeuralAutoregressive
+from pyro_idvae.errors import ArgumentError
 from pyro_idvae.testing import lipschitz_search
 from tests.testing import table
 
@@ -209,6 +210,12 @@ def test_temperature_and_top_k():
     two = likelihood.generate(z, 4, top_k=2)[:, 0]
     assert ((two == first[:, 0]) | (two == first[:, 1])).all()
     assert not torch.equal(two, greedy[:, 0])
+    without = likelihood.generate(z, 4, without=[0, 2])
+    assert not torch.isin(without, torch.tensor([0, 2])).any()
+    assert set(range(likelihood.vocabulary_size)) - {0, 2} == set(without.flatten().tolist())
+    for wrong in ([likelihood.vocabulary_size], range(likelihood.vocabulary_size), [-1]):
+        with pytest.raises(ArgumentError, match="without="):
+            likelihood.generate(z, 4, without=wrong)
 
 
 def test_a_window_in_noise_units_is_what_is_asked_for():
