@@ -61,10 +61,9 @@ def plot_forecast(forecast: Forecast, *, ax: Any = None) -> Any:
     )  # fmt: skip
     ax.axhline(threshold, color="0.3", lw=1, ls="--", label=f"threshold {threshold:g}")
     ax.plot(place[:kept], values[:kept], "o", color="C0", ms=5, label=f"kept: {kept}")
-    ax.plot(
-        place[kept:], np.maximum(values[kept:], floor), "o", mfc="none", color="0.5", ms=5,
-        label="collapse",
-    )  # fmt: skip
+    if kept < len(values):
+        lost = np.maximum(values[kept:], floor)
+        ax.plot(place[kept:], lost, "o", mfc="none", color="0.5", ms=5, label="collapse")
     ax.set_yscale("log")
     ax.set_xlim(0, len(values) + 1)
     ax.set_ylim(floor, 2 * max(float(values.max()), forecast.noise_edge, threshold))

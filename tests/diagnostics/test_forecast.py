@@ -145,6 +145,16 @@ def test_more_features_than_rows():
     assert "keeps 0 latents, 0.00 nats" in str(idvae.forecast(torch.randn(9, 2), scale=50.0))
 
 
+@pytest.mark.parametrize(("scale", "lost"), [(0.01, False), (3.0, True)])
+def test_the_picture_names_what_is_in_view(scale, lost):
+    x = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    found = idvae.forecast(x, scale=scale)
+    legend = idvae.plot_forecast(found).get_legend()
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert f"kept: {found.active}" in labels
+    assert ("collapse" in labels) == lost == (found.active < 6)
+
+
 def test_bad_input_is_refused():
     x = torch.randn(9, 3)
     for call, error, words in (
