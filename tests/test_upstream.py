@@ -241,6 +241,23 @@ def test_distributions_say_what_they_are_made_of():
 def test_functions_are_recorded_and_traces_seen():
     graph = _upstream.record(lambda x: (x.sin() * 2).sum(), torch.ones(3))
     assert graph(torch.zeros(3)) == 0, moved("record", "torch.fx.experimental.proxy_tensor")
+
+
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
+def test_gradients_through_recurrent_networks_are_recorded(kind):
+    torch.manual_seed(0)
+    network = kind(2, 3, batch_first=True)
+
+    def gradient(x):
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            return torch.autograd.grad(network(leaf)[0].square().sum(), leaf)[0]
+
+    x = torch.randn(4, 5, 2)
+    graph = _upstream.record(gradient, torch.randn(4, 5, 2))
+    for enabled in (True, False):
+        with torch.set_grad_enabled(enabled):
+            torch.testing.assert_close(graph(x), gradient(x), msg=moved("record", "oneDNN"))
     seen = []
     torch.vmap(lambda x: seen.append(_upstream.is_traced(x)) or x)(torch.ones(2, 2))
     assert seen == [True], moved("is_traced", "torch._C._functorch")

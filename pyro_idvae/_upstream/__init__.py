@@ -164,8 +164,18 @@ def is_traced(tensor: Tensor) -> bool:
 
 
 def record(function: Callable[..., Any], *examples: Tensor) -> torch.fx.GraphModule:
-    """Return the operations of a function of tensors, for ``make_fx`` of ``torch.fx``."""
-    graph: torch.fx.GraphModule = make_fx(function)(*examples)
+    """Return the operations of a function of tensors, for ``make_fx`` of ``torch.fx``.
+
+    Stands in for ``torch.backends.mkldnn.flags`` too, which warns where there is no Intel GPU.
+    Without oneDNN: the gradient of its recurrent networks asks for a workspace that only a forward
+    pass with gradients leaves, so that what was recorded with them fails without.
+    """
+    enabled = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        graph: torch.fx.GraphModule = make_fx(function)(*examples)
+    finally:
+        torch._C._set_mkldnn_enabled(enabled)
     return graph
 
 
