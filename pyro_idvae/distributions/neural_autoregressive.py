@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -83,25 +81,8 @@ class NeuralAutoregressive(SequenceLikelihood):
         flat = z.expand(*batch, self.latent_dim).reshape(-1, self.latent_dim)
         cell = self.start(flat)
         joined = torch.cat([inputs, flat.unsqueeze(1).expand(-1, length, -1)], -1)
-        states = self._states(joined, cell)
+        states = self.network(joined, (cell.tanh().unsqueeze(0), cell.unsqueeze(0)))[0]
         found: Tensor = self.output(states)
         if self.direct is not None:
             found = found + self.direct(flat).unsqueeze(1)
         return found.reshape(*batch, length, self.vocabulary_size)
-
-    def _states(self, inputs: Tensor, cell: Tensor) -> Tensor:
-        """Return the states of the LSTM, of shape ``(rows, T, hidden_dim)``."""
-        if self.training:
-            found: Tensor = self.network(inputs, (cell.tanh().unsqueeze(0), cell.unsqueeze(0)))[0]
-            return found
-        # Step by step: oneDNN's recurrent networks cannot be recorded with their gradients in z.
-        own: Any = self.network
-        given = nn.functional.linear(inputs, own.weight_ih_l0, own.bias_ih_l0 + own.bias_hh_l0)
-        hidden, states = cell.tanh(), []
-        for step in given.unbind(1):
-            gates = step + hidden @ own.weight_hh_l0.mT
-            enter, forget, change, leave = gates.chunk(4, dim=-1)
-            cell = forget.sigmoid() * cell + enter.sigmoid() * change.tanh()
-            hidden = leave.sigmoid() * cell.tanh()
-            states.append(hidden)
-        return torch.stack(states, 1)
