@@ -175,9 +175,13 @@ class SequenceLikelihood(AbstractOrFinal, PyroModule):
 
     def _summed(self, tokens: Tensor, z: Tensor, contexts: Tensor, counted: Tensor) -> Tensor:
         logits = self.logits(z, contexts)
-        chosen = logits.gather(-1, tokens.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-        each = chosen - logits.logsumexp(-1)
-        return each.masked_fill(~counted, 0.0).sum(-1)
+        shape = logits.shape[:-1]
+        each = nn.functional.cross_entropy(
+            logits.reshape(-1, self.vocabulary_size),
+            tokens.expand(shape).reshape(-1),
+            reduction="none",
+        )
+        return -each.reshape(shape).masked_fill(~counted, 0.0).sum(-1)
 
     def _generate(self, z: Tensor, lengths: Tensor | None, num_tokens: int) -> Tensor:
         return self.generate(z, num_tokens, lengths=lengths)

@@ -113,7 +113,12 @@ class InjectiveAutoregressive(SequenceLikelihood):
 
     def eta(self, z: Tensor, contexts: Tensor) -> Tensor:
         """Return f(z; h) of each token, of shape ``batch + (T, V − 1)``."""
-        shift = self.family.basis.units(self.output(contexts))
+        # U in the basis, not each of its products: as many columns as h is wide, not as many as
+        # there are tokens.
+        units = self.family.basis.units
+        shift = contexts @ units(self.output.weight.T)
+        if self.output.bias is not None:
+            shift = shift + units(self.output.bias)
         found: Tensor = self.injection.condition(contexts, shift)(z.unsqueeze(-2))
         return found
 

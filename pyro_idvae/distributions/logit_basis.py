@@ -103,14 +103,18 @@ class RateBasis(nn.Module):
         # Of sum 1 in whatever precision the module has been taken to.
         return self.probs / self.probs.sum()
 
+    @property
+    def _scale(self) -> Tensor:
+        return (self.total_count * self._probs).rsqrt()
+
     def logits(self, eta: Tensor) -> Tensor:
         """Return the logits of v = ``eta``."""
-        return self._probs.log() + self.directions(eta)
+        probs, scale = self._probs, self._scale
+        return torch.addcmul(probs.log(), in_complement(eta, probs.sqrt()), scale)
 
     def directions(self, change: Tensor) -> Tensor:
         """Return the change of the logits."""
-        probs = self._probs
-        return in_complement(change, probs.sqrt()) * (self.total_count * probs).rsqrt()
+        return in_complement(change, self._probs.sqrt()) * self._scale
 
     def inverse(self, logits: Tensor) -> Tensor:
         """Return v."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,19 +134,16 @@ def _parser() -> Parser:
             help="remedies for posterior collapse at equal processor time",
         ),
         of="remedy",
-        seconds=60,
+        seconds=30,
         samples=1000,
     )
-    _add_contest(
-        names.add_parser(
-            "text",
-            parents=[common],
-            help="sequential VAEs on sentences of a known process, at equal processor time",
-        ),
-        of="model",
-        seconds=200,
-        samples=500,
+    sentences = names.add_parser(
+        "text",
+        parents=[common],
+        help="sequential VAEs on sentences of a known process, or Yelp's, at equal processor time",
     )
+    _add_contest(sentences, of="model", seconds=60, samples=300)
+    sentences.add_argument("--data", type=Path, help="folder with sentences of Yelp")
     _add_classical(
         names.add_parser(
             "mixture",
@@ -218,7 +216,9 @@ def _run(options: Any, out: Path) -> None:
         )
         return
     if options.name in ("remedies", "text"):
-        run_contest = remedies.run if options.name == "remedies" else text.run
+        run_contest = (
+            remedies.run if options.name == "remedies" else partial(text.run, data=options.data)
+        )
         run_contest(
             out,
             num_seeds=options.seeds,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
@@ -77,18 +77,19 @@ class BudgetTrainings(Trainings):
         rows: to train on.
         remedy: how.
         seconds: of processor time a run; the best epoch on validation rows counts.
-        tuned: whether to choose the learning rate by runs of the same length.
+        rates: learning rates to choose from, by runs of the same length; see :class:`Trainings`.
     """
 
     def __init__(
-        self, out: Path, rows: Tensor, remedy: Remedy, seconds: float, *, tuned: bool
+        self,
+        out: Path,
+        rows: Tensor,
+        remedy: Remedy,
+        seconds: float,
+        rates: Sequence[float] | None = None,
     ) -> None:
-        super().__init__(out, rows, MOST_EPOCHS)
-        self.remedy, self.seconds, self.tuned = remedy, seconds, tuned
-
-    def best_rate(self, name: str, make: Make) -> float:
-        """Return the learning rate of least validation loss."""
-        return super().best_rate(name, make) if self.tuned else QUICK_RATE
+        super().__init__(out, rows, MOST_EPOCHS, rates)
+        self.remedy, self.seconds = remedy, seconds
 
     def _fit(self, vae: Any, rate: float, seed: int) -> FitResult:
         callbacks: list[Callback] = [Budget(self.seconds)]
@@ -121,6 +122,7 @@ class Contest:
         seconds: of processor time a run, those that choose the learning rate included.
         num_samples: draws of the guide for each of the data.
         quick: one seed of a second, untuned, judged by a few rows.
+        rates: learning rates to choose from; see :class:`Trainings`.
     """
 
     def __init__(
@@ -133,19 +135,27 @@ class Contest:
         seconds: float,
         num_samples: int,
         quick: bool,
+        rates: Sequence[float] | None = None,
     ) -> None:
+        self.rates = (QUICK_RATE,) if quick else rates
         if quick:
             num_seeds, seconds, num_samples = 1, QUICK_SECONDS, QUICK_SAMPLES
         self.out, self.name, self.of, self.quick = out, name, of, quick
         self.num_seeds, self.seconds, self.num_samples = num_seeds, seconds, num_samples
 
-    def begin(self, *, resume: bool) -> None:
-        """Make the folder, or see that what is in it is of a run with these options."""
+    def begin(self, *, resume: bool, **more: Any) -> None:
+        """Make the folder, or see that what is in it is of a run with these options.
+
+        Args:
+            resume: whether what is there may be gone on with.
+            **more: further options of the run.
+        """
         options = {
             "seeds": self.num_seeds,
             "seconds": self.seconds,
             "samples": self.num_samples,
             "quick": self.quick,
+            **more,
         }
         begin(self.out, options, resume=resume)
         torch.set_num_threads(1)
@@ -170,7 +180,7 @@ class Contest:
         """
         found = Ledger(self.out / f"{self.name}.csv")
         for name, remedy in remedies.items():
-            trainings = BudgetTrainings(self.out, train, remedy, self.seconds, tuned=not self.quick)
+            trainings = BudgetTrainings(self.out, train, remedy, self.seconds, self.rates)
             for seed in range(len(found.find(model=name)), self.num_seeds):
                 trained = trainings.train(name, remedy.make, seed)
                 vae = remedy.make(seed)

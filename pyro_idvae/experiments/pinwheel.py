@@ -29,7 +29,7 @@ from pyro_idvae.experiments.pinwheel_models import (
     decoder_size,
     makers,
 )
-from pyro_idvae.experiments.training import Make, Trainings
+from pyro_idvae.experiments.training import Trainings
 from pyro_idvae.infer import FitResult, fit, load
 from pyro_idvae.models import MixtureVAE
 
@@ -54,15 +54,8 @@ class PinwheelTrainings(Trainings):
     def __init__(
         self, out: Path, points: Tensor, seconds: float, rates: Sequence[float] = RATES
     ) -> None:
-        super().__init__(out, points, MOST_EPOCHS)
-        self.seconds, self.rates = seconds, rates
-
-    def best_rate(self, name: str, make: Make) -> float:
-        """Return the learning rate of less validation loss."""
-        if len(self.rates) == 1:
-            return self.rates[0]
-        losses = {rate: self._loss(name, make, rate) for rate in self.rates}
-        return min(losses, key=lambda rate: losses[rate])
+        super().__init__(out, points, MOST_EPOCHS, rates)
+        self.seconds = seconds
 
     def _fit(self, vae: Any, rate: float, seed: int) -> FitResult:
         result = fit(

@@ -68,7 +68,7 @@ def run(
     out: Path,
     *,
     num_seeds: int = 5,
-    seconds: float = 60.0,
+    seconds: float = 30.0,
     num_samples: int = 1000,
     quick: bool = False,
     resume: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,24 @@ class Trainings:
         out: the experiment's folder.
         images: to train on.
         num_epochs: epochs a run; the best on validation images counts.
+        rates: learning rates to choose from, and no others; None to begin with three and try
+            further ones until the best is not at an end.
     """
 
-    def __init__(self, out: Path, images: Tensor, num_epochs: int) -> None:
-        self.out, self.images, self.num_epochs = out, images, num_epochs
+    def __init__(
+        self, out: Path, images: Tensor, num_epochs: int, rates: Sequence[float] | None = None
+    ) -> None:
+        self.out, self.images, self.num_epochs, self.rates = out, images, num_epochs, rates
         self.tuning, self.done = Ledger(out / "tuning.csv"), Ledger(out / "training.csv")
 
     def best_rate(self, name: str, make: Make) -> float:
         """Return a model's learning rate of least validation loss, and train what that takes."""
-        losses = {rate: self._loss(name, make, rate) for rate in LEARNING_RATES}
+        if self.rates is not None and len(self.rates) == 1:
+            return self.rates[0]
+        losses = {rate: self._loss(name, make, rate) for rate in self.rates or LEARNING_RATES}
         while True:
             best = min(losses, key=lambda rate: losses[rate])
-            if best not in (min(losses), max(losses)):
+            if self.rates is not None or best not in (min(losses), max(losses)):
                 return best
             following = best / 2 if best == min(losses) else best * 2
             if not LEAST_RATE <= following <= LARGEST_RATE:
