@@ -154,7 +154,7 @@ def _annealed(bound: BoundModel, u: Tensor, rows: Tensor) -> tuple[Tensor, Tenso
     loc, covariance = density.loc.transpose(0, 1).to(u), density.covariance.transpose(0, 1).to(u)
     alike = u.new_full(loc.shape[:2], -math.log(len(u)))
     annealer = Annealer(
-        BoundModel(bound.model, None, take_rows(bound.arguments, rows)),
+        bound.on_rows(rows),
         NormalSource(Modes(alike, loc, covariance), words="Normals of chains", known=True),
         chains=NUM_ANNEALED,
         num_temperatures=None,

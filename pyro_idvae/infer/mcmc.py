@@ -34,6 +34,7 @@ def mcmc(
     parallel: bool = False,
     start: AutoInjectiveLaplace | None = None,
     kernel_options: Mapping[str, Any] | None = None,
+    block_size: int | None = None,
     num_prior_samples: int | None = None,
     num_limit_draws: int | None = None,
     posterior_predictive: bool = False,
@@ -80,8 +81,10 @@ def mcmc(
             ``if __name__ == "__main__":``.
         start: begin Pyro's chains at draws of this guide and in its metric; the vectorised kernel
             does so by itself.
-        kernel_options: further arguments of the kernel, e.g. ``{"max_tree_depth": 6}``, or
-            ``{"chunk_size": 4096}`` for ``"vectorized"``.
+        kernel_options: further arguments of Pyro's kernel, e.g. ``{"max_tree_depth": 6}``.
+        block_size: data points that ``"vectorized"`` evaluates at once; by default what stays in a
+            processor's cache, or fills a GPU. With a seed, the draws of a block depend on its
+            number and its data points alone.
         num_prior_samples: draws from the prior; ``num_samples`` by default.
         num_limit_draws: draws to bound by what each latent's marginal knows, as for
             :func:`from_mcmc`; 0 for none.
@@ -125,6 +128,7 @@ def mcmc(
         parallel=parallel,
         start=start,
         kernel_options=kernel_options or {},
+        block_size=block_size,
         seed=seed,
         progress=progress,
     )

@@ -41,6 +41,7 @@ class Sampling:
     parallel: bool = False
     start: AutoInjectiveLaplace | None = None
     kernel_options: Mapping[str, Any] = field(default_factory=dict)
+    block_size: int | None = None
     seed: int | None = None
     progress: bool = True
 
@@ -69,7 +70,7 @@ class Sampling:
                 f"kernel_options is a {type(self.kernel_options).__name__}: expected a dict, e.g. "
                 "{'max_tree_depth': 6}"
             )
-        known = {"chunk_size"}
+        known: set[str] = set()
         if self.kernel in KERNELS:
             known = {*inspect.signature(PYRO_KERNELS[self.kernel]).parameters}
             known -= {"self", "model", "target_accept_prob", "jit_compile", "init_strategy"}
@@ -79,8 +80,13 @@ class Sampling:
                 f"kernel_options has {unknown}: the kernel {self.kernel!r} takes {sorted(known)} "
                 "here"
             )
-        if self.kernel_options.get("chunk_size") is not None:
-            check_count("chunk_size", self.kernel_options["chunk_size"])
+        if self.block_size is not None:
+            check_count("block_size", self.block_size)
+            if self.kernel in KERNELS:
+                raise ArgumentError(
+                    f"block_size={self.block_size}: the kernel {self.kernel!r} samples all rows in "
+                    "one; take kernel='vectorized', or leave it out"
+                )
 
     @property
     def warmup(self) -> int:
@@ -123,18 +129,26 @@ class Sampling:
         if self.seed is not None:
             # Pyro's own seeds numpy's and Python's generators too: nothing here draws from those.
             torch.manual_seed(self.seed)
+        if self.kernel in KERNELS:
+            return self._run_chains(bound)
+        with as_found(bound.model):
+            sampler = RowSampler(
+                bound,
+                chains=self.num_chains,
+                warmup_steps=self.warmup,
+                target_accept_prob=self.target,
+                block_size=self.block_size,
+                jit_compile=self.jit_compile,
+                seed=self.seed,
+            )
+        return _run_rows(sampler, self.warmup, self.num_samples, self.progress)
+
+    def _run_chains(self, bound: BoundModel) -> tuple[Values, Values]:
         options = {
             "target_accept_prob": self.target,
             "jit_compile": self.jit_compile,
             **self.kernel_options,
         }
-        if self.kernel in KERNELS:
-            return self._run_chains(bound, options)
-        with as_found(bound.model):
-            sampler = RowSampler(bound, chains=self.num_chains, warmup_steps=self.warmup, **options)
-        return _run_rows(sampler, self.warmup, self.num_samples, self.progress)
-
-    def _run_chains(self, bound: BoundModel, options: dict[str, Any]) -> tuple[Values, Values]:
         if self.jit_compile:
             options.setdefault("ignore_jit_warnings", True)
         args, kwargs = bound.arguments

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pyro_idvae import _upstream
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.programs.arguments import Arguments, row_count
+from pyro_idvae.programs.arguments import Arguments, row_count, take_rows
 from pyro_idvae.programs.enumeration import EnumeratedModel, check_shared, check_unlifted, split
 from pyro_idvae.programs.likelihood_call import LikelihoodCall, Recorder, find_likelihood
 from pyro_idvae.programs.observations import check_observations
@@ -132,6 +132,14 @@ class BoundModel:
             alone.trace, _ = dry_run(self.model, None, self.arguments)
         alone._calls = recorder.calls
         return alone
+
+    def on_rows(self, rows: Tensor) -> BoundModel:
+        """Return the model alone, bound to some of its data points.
+
+        Args:
+            rows: which ones.
+        """
+        return BoundModel(self.model, None, take_rows(self.arguments, rows))
 
     def running(self) -> AbstractContextManager[None]:
         """Return the context to draw and evaluate in: model and guide in evaluation mode."""

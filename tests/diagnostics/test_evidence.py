@@ -199,7 +199,7 @@ def test_a_seed_gives_the_same_numbers_and_leaves_the_store():
 
 def test_an_interrupt_returns_the_rows_that_are_done(monkeypatch):
     model, _, x, _, truth, _ = linear(2, 4, rows=30)
-    whole, calls = Annealer._chunk, []
+    whole, calls = Annealer._of_rows, []
 
     def chunk(self, *given):
         calls.append(None)
@@ -207,16 +207,16 @@ def test_an_interrupt_returns_the_rows_that_are_done(monkeypatch):
             raise KeyboardInterrupt
         return whole(self, *given)
 
-    monkeypatch.setattr(Annealer, "_chunk", chunk)
+    monkeypatch.setattr(Annealer, "_of_rows", chunk)
     with pytest.warns(UserWarning, match="interrupted: 20 of 30 data points"):
-        found = log_evidence(model, None, x, chunk_size=160, seed=7)
+        found = log_evidence(model, None, x, block_size=10, seed=7)
     assert not found.complete
     assert np.isfinite(found.lower).sum() == 20
     assert abs(found.mean - truth[:20].mean()) < 0.05
     assert "20 of 30" in str(found)
     calls[:] = [None, None]
     with pytest.raises(KeyboardInterrupt):
-        log_evidence(model, None, x, chunk_size=160, seed=7)
+        log_evidence(model, None, x, block_size=10, seed=7)
 
 
 def test_what_cannot_be_is_refused():

@@ -183,9 +183,14 @@ REFUSED = [
         "kernel_options is a int: expected a dict, e.g. {'max_tree_depth': 6}",
     ),
     (
-        lambda: idvae.mcmc(vae().model, X, kernel="vectorized", kernel_options={"chunk_size": 0}),
+        lambda: idvae.mcmc(vae().model, X, kernel="vectorized", block_size=0),
         ArgumentError,
-        "chunk_size=0: expected an integer of at least 1",
+        "block_size=0: expected an integer of at least 1",
+    ),
+    (
+        lambda: idvae.mcmc(vae().model, X, block_size=10),
+        ArgumentError,
+        "block_size=10: the kernel 'nuts' samples all rows in one; take kernel='vectorized'",
     ),
     (
         lambda: idvae.mcmc(vae().model, X, num_prior_samples=0, **SHORT),
@@ -392,7 +397,7 @@ REFUSED = [
             ({"num_leapfrog_steps": 0}, "num_leapfrog_steps=0: expected an integer"),
             ({"num_posterior_draws": 0}, "num_posterior_draws=0: expected an integer"),
             ({"num_elbo_samples": 1}, "num_elbo_samples=1: expected an integer of at least 2"),
-            ({"chunk_size": 0}, "chunk_size=0: expected an integer of at least 1"),
+            ({"block_size": 0}, "block_size=0: expected an integer of at least 1"),
             ({"latents": {"latent": X}}, "pass bounds='both' with them"),
             (
                 {"latents": {"z": X}, "bounds": "both"},
@@ -438,7 +443,7 @@ REFUSED = [
     (
         lambda: idvae.evaluate(vae().model, vae().guide, X, evidence_options={"seed": 1}),
         ArgumentError,
-        "evidence_options has ['seed']: expected some of ['bounds', 'chunk_size',",
+        "evidence_options has ['seed']: expected some of ['block_size', 'bounds',",
     ),
     (
         lambda: idvae.evaluate(vae().model, vae().guide, X, evidence_options={"num_chains": 0}),
@@ -494,9 +499,9 @@ REFUSED = [
         "target_accept_prob=0: expected a finite number above 0 below 1",
     ),
     (
-        lambda: VectorizedHMC(vae().model, chunk_size=0),
+        lambda: VectorizedHMC(vae().model, block_size=0),
         ArgumentError,
-        "chunk_size=0: expected an integer of at least 1",
+        "block_size=0: expected an integer of at least 1",
     ),
     (
         lambda: VectorizedHMC(vae().model).sample({}),

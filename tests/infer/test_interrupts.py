@@ -20,7 +20,7 @@ import torch
 import pyro_idvae as idvae
 from pyro_idvae.arviz_io import groups_of, save_netcdf
 from pyro_idvae.infer.interrupts import common
-from pyro_idvae.infer.rowwise.chunk import Chunk
+from pyro_idvae.infer.rowwise.chains import Chains
 
 X = torch.tensor([[0.5, -1.0, 3.0, 0.0], [1.0, 0.0, -0.5, 2.0], [0.1, 0.2, 0.3, 0.4]])
 OPTIONS = {"num_samples": 12, "warmup_steps": 8, "num_chains": 3, "seed": 4, "progress": False}
@@ -145,7 +145,7 @@ def test_vectorised_chains_keep_their_draws(monkeypatch, moment):
     vae = pair()
     options = {**OPTIONS, "kernel": "vectorized"}
     whole = groups_of(idvae.mcmc(vae.model, X, **options))
-    advance, count = Chunk.advance, [0]
+    advance, count = Chains.advance, [0]
 
     def interrupted(self):
         count[0] += 1
@@ -153,7 +153,7 @@ def test_vectorised_chains_keep_their_draws(monkeypatch, moment):
             signal.raise_signal(signal.SIGINT)
         return advance(self)
 
-    monkeypatch.setattr(Chunk, "advance", interrupted)
+    monkeypatch.setattr(Chains, "advance", interrupted)
     before = state_of(vae.model, vae.guide)
     if moment <= 9:  # in warm-up, or in the first draw
         with pytest.raises(KeyboardInterrupt):
@@ -236,7 +236,7 @@ CALLED = {
     "certify": lambda vae: idvae.certify(vae.model, X),
     "find_witness": lambda vae: idvae.find_witness(vae.model, X, num_steps=3, num_starts=2),
     "autopsy": lambda vae: idvae.autopsy(vae.model, vae.guide, X, **FEW),
-    # With one chunk of rows there is none that is done before.
+    # With one block of rows there is none that is done before.
     "log_evidence": lambda vae: idvae.log_evidence(
         vae.model, vae.guide, X, num_chains=4, num_temperatures=2, num_elbo_samples=5, seed=0
     ),

@@ -7,7 +7,7 @@ from pyro.nn import PyroModule
 
 from pyro_idvae import IDVAE, autopsy, certify, from_guide, importance_log_likelihood, mcmc
 from pyro_idvae.arviz_io import groups_of
-from pyro_idvae.infer.rowwise import chunk
+from pyro_idvae.infer.rowwise import chains
 
 ROWS = 80
 BEFORE_THE_FIRST_STEP = 98
@@ -38,13 +38,13 @@ def pair():
 
 def test_before_the_first_leapfrog_step(pair, monkeypatch):
     model, _, x = pair
-    seen, iterate = [], chunk.iterate
+    seen, iterate = [], chains.iterate
 
     def noting(*args, **kwargs):
         seen.append(model.runs)
         return iterate(*args, **kwargs)
 
-    monkeypatch.setattr(chunk, "iterate", noting)
+    monkeypatch.setattr(chains, "iterate", noting)
     options = {"num_samples": 5, "warmup_steps": 5, "num_chains": 4, "progress": False}
     mcmc(model, x, kernel="vectorized", **options)
     assert seen[0] <= BEFORE_THE_FIRST_STEP

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_idvae.infer.draws import flat
-from pyro_idvae.infer.rowwise.gradients import RowGradient, row_gradients
+from pyro_idvae.infer.rowwise.gradients import RowGradient, row_gradient
 from pyro_idvae.infer.rowwise.starts import closed_form_start
 from pyro_idvae.programs.arguments import repeat_rows
 from pyro_idvae.programs.bound_model import BoundModel, Values
@@ -47,7 +47,7 @@ class FreeNormal:
             self.whole = RowDensity(bound)
             self.loc, self.factor = self._start(draws)
             wide = RowDensity(bound, repeat_rows(bound.arguments, 2 * num_particles))
-            (target,) = row_gradients([wide])
+            target = row_gradient(wide)
             # In units of the first scales, one step length suits all rows and latents. It falls to
             # 0 like a cosine: the end does not jump with its noise.
             unit = self.factor.diagonal(dim1=-2, dim2=-1).clone()
@@ -75,8 +75,6 @@ class FreeNormal:
             covariance = torch.einsum("sni,snj->nij", centred, centred) / len(u)
             ridge = 1e-4 * covariance.diagonal(dim1=-2, dim2=-1) + torch.finfo(u.dtype).eps
             start = u.mean(0), covariance + torch.diag_embed(ridge)
-        else:
-            start = start[0][0], start[1]
         loc, covariance = start
         if not self.full:
             # A factorised Normal fits the conditional widths, not the marginal ones.

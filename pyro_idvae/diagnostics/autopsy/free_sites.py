@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pyro_idvae.diagnostics.autopsy.freed import FreedDistribution, components_of
 from pyro_idvae.infer.draws import flat
-from pyro_idvae.infer.rowwise.gradients import row_gradients
+from pyro_idvae.infer.rowwise.gradients import row_gradient
 from pyro_idvae.programs.arguments import repeat_rows
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.row_density import RowDensity
@@ -112,7 +112,7 @@ class FreeSites:
         density = RowDensity(self.bound)
         number = len(self._draw(num_particles)[1])
         wide = RowDensity(self.bound, repeat_rows(self.bound.arguments, number))
-        (target,) = row_gradients([wide])
+        target = row_gradient(wide)
         for _ in self._steps(num_steps, 0.03):
             drawn, weights = self._draw(num_particles)
             u = density.flatten(drawn, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What particles say of log p(x), all chunks of rows together."""
+"""What particles say of log p(x), all blocks of rows together."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def anneal(
 
 
 def _annealed(annealer: Annealer, progress: bool) -> list[Annealed]:
-    """Return what is done of all chunks, when an interrupt comes perhaps not all."""
+    """Return what is done of all blocks, when an interrupt comes perhaps not all."""
     done: list[Annealed] = []
     rows = annealer.bound.rows
     with tqdm(total=rows, desc="annealing", unit="row", disable=not progress) as bar:
@@ -61,7 +61,7 @@ def _annealed(annealer: Annealer, progress: bool) -> list[Annealed]:
 def _joined(
     annealer: Annealer, done: list[Annealed], elbo: RowEstimate | None, seconds: float
 ) -> Evidence:
-    """Return what all chunks say."""
+    """Return what all blocks say."""
     rows, chains = annealer.bound.rows, annealer.chains
 
     def joined(parts: list[Tensor]) -> Array:

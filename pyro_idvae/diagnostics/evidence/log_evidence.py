@@ -47,7 +47,7 @@ def log_evidence(
     latents: Mapping[str, Tensor] | None = None,
     num_posterior_draws: int = 10,
     num_elbo_samples: int = 100,
-    chunk_size: int | None = None,
+    block_size: int | None = None,
     jit_compile: bool = False,
     seed: int | None = None,
     progress: bool = False,
@@ -89,8 +89,8 @@ def log_evidence(
         latents: the latents that simulated data were made with, by site.
         num_posterior_draws: trajectories at the posterior, for the mean of log p(x|z).
         num_elbo_samples: draws of the guide for its ELBO.
-        chunk_size: rows (particles times data points) evaluated at once; by default what stays in a
-            processor's cache.
+        block_size: data points evaluated at once; by default what stays in a processor's cache.
+            With a seed, what is found of a block depends on its number and its data points alone.
         jit_compile: compile the trajectories by ``torch.compile``, for long runs.
         seed: seed of torch's random numbers.
         progress: show a progress bar.
@@ -133,8 +133,8 @@ def log_evidence(
     check_real("conditional_ess", conditional_ess, above=0.0, below=1.0)
     if num_temperatures is not None:
         check_count("num_temperatures", num_temperatures, minimum=2)
-    if chunk_size is not None:
-        check_count("chunk_size", chunk_size)
+    if block_size is not None:
+        check_count("block_size", block_size)
     if latents is not None and bounds != "both":
         raise ArgumentError(
             "latents are where the upper bound begins: pass bounds='both' with them"
@@ -162,8 +162,9 @@ def log_evidence(
             num_posterior_draws=num_posterior_draws,
             both=bounds == "both",
             latents=None if latents is None else check_latents(bound, latents),
-            chunk_size=chunk_size,
+            block_size=block_size,
             jit_compile=jit_compile,
+            seed=seed,
         )
         elbo = None if pair is None else row_elbo(pair, num_elbo_samples)
         return anneal(annealer, elbo, began=began, progress=progress)

@@ -26,7 +26,7 @@ class Density(Protocol):
         """Return unconstrained latents, of the shape of u."""
 
     def tensors(self) -> list[Tensor]:
-        """Return what differs from one chunk of rows to the next."""
+        """Return what differs from one block of rows to the next."""
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Any:
         """Return the density of other rows."""
@@ -78,24 +78,25 @@ class RowGradient:
         return True
 
 
-def row_gradients(densities: Sequence[Density], *, capture: bool = True) -> list[RowGradient]:
-    """Return gradients of chunks of equal shapes; recorded once where the model allows it.
+def recorded(density: Density) -> CapturedFunction | None:
+    """Return the operations of a density, for rows of its shapes; None if that cannot be.
 
-    A model whose Python depends on the values of its tensors cannot be recorded, and one whose
-    recording does not give the model's own density is not trusted: both are run as they are.
+    A model whose Python depends on the values of its tensors cannot be recorded: it is run as it
+    is, as :class:`RowGradient` does with one whose recording does not give its own density.
     """
-    captured: CapturedFunction | None = None
-    if capture:
-        first = densities[0]
 
-        def evaluate(u: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = first.with_tensors(tensors)(u)
-            return found
+    def evaluate(u: Tensor, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = density.with_tensors(tensors)(u)
+        return found
 
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                captured = CapturedFunction(evaluate, first.example(), first.tensors())
-        except Exception:  # whatever tracing meets, the model itself still runs
-            captured = None
-    return [RowGradient(density, captured) for density in densities]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return CapturedFunction(evaluate, density.example(), density.tensors())
+    except Exception:  # whatever tracing meets, the model itself still runs
+        return None
+
+
+def row_gradient(density: Density) -> RowGradient:
+    """Return the gradient of a density, recorded if it can be."""
+    return RowGradient(density, recorded(density))

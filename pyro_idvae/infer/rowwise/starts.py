@@ -16,6 +16,15 @@ LEAST_PRECISION = 1e-2
 """Curvatures below this one, in units of the unconstrained latents, are replaced by it."""
 
 
+def has_closed_form(bound: BoundModel) -> bool:
+    """Tell whether a model has an injective likelihood that modes can be found of."""
+    try:
+        injective_call(bound)
+    except NoCertificateError:
+        return False
+    return True
+
+
 @torch.no_grad()
 def closed_form_start(bound: BoundModel, chains: int = 1) -> tuple[Tensor, Tensor] | None:
     """Return modes and covariances (I + JᵀI_ηJ)⁻¹ of an injective likelihood, else None.
@@ -23,7 +32,12 @@ def closed_form_start(bound: BoundModel, chains: int = 1) -> tuple[Tensor, Tenso
     The first chain begins at the mode found from the left inverse, all others at modes found from
     draws of the prior: if there are several, R-hat will tell.
 
-    Shapes: ``(chains, rows, K)`` and ``(rows, K, K)``.
+    Args:
+        bound: the model on its data.
+        chains: of each data point.
+
+    Returns:
+        Tensors of shape ``(chains * rows, K)``, chain by chain, and ``(rows, K, K)``.
     """
     try:
         posterior = LogJoint.of(injective_call(bound))
@@ -35,7 +49,7 @@ def closed_form_start(bound: BoundModel, chains: int = 1) -> tuple[Tensor, Tenso
     # Where a link overflows nothing is known of the scale: the prior's will have to do.
     lost = ~covariance.isfinite().all(-1).all(-1)
     covariance = torch.where(lost[:, None, None], torch.eye(mode.shape[-1]).to(mode), covariance)
-    return torch.stack([mode, *others]), covariance
+    return torch.cat([mode, *others]), covariance
 
 
 @torch.no_grad()

@@ -14,17 +14,23 @@ from torch import Tensor
 
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.rowwise.chunk import Chunk
-from pyro_idvae.infer.rowwise.gradients import row_gradients
-from pyro_idvae.infer.rowwise.points import split_points
-from pyro_idvae.infer.rowwise.starts import closed_form_start, scattered, searched_start
-from pyro_idvae.infer.rowwise.trajectory import Dynamics
+from pyro_idvae.infer.rowwise.blocks import Block, split_rows
+from pyro_idvae.infer.rowwise.capture import CapturedFunction
+from pyro_idvae.infer.rowwise.chains import Chains
+from pyro_idvae.infer.rowwise.gradients import RowGradient, recorded
+from pyro_idvae.infer.rowwise.starts import (
+    closed_form_start,
+    has_closed_form,
+    scattered,
+    searched_start,
+)
+from pyro_idvae.infer.rowwise.trajectory import Dynamics, Outcome
 from pyro_idvae.programs.arguments import take_rows
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.door import check_program, open_model
 from pyro_idvae.programs.factorisation import check_factorises, check_rows
 from pyro_idvae.programs.row_density import RowDensity
-from pyro_idvae.programs.run import Program, gradients, silent
+from pyro_idvae.programs.run import Program, gradients, silent, undisturbed
 
 TARGET_ACCEPT_PROB = 0.88
 """This acceptance gave the largest minimum of the effective sizes of z and z²."""
@@ -48,8 +54,9 @@ class RowSampler:
         chains: chains of each data point.
         warmup_steps: iterations that adapt.
         target_accept_prob: acceptance the step sizes are adapted to.
-        chunk_size: rows (chains times data points) evaluated at once.
+        block_size: data points evaluated at once.
         jit_compile: compile the trajectories by ``torch.compile``.
+        seed: of the blocks; drawn from torch's generator if None.
     """
 
     def __init__(
@@ -59,58 +66,71 @@ class RowSampler:
         chains: int,
         warmup_steps: int,
         target_accept_prob: float = TARGET_ACCEPT_PROB,
-        chunk_size: int | None = None,
+        block_size: int | None = None,
         jit_compile: bool = False,
+        seed: int | None = None,
     ) -> None:
         check_factorises(bound)
         self.bound, self.chains, self.warmup_steps = bound, chains, warmup_steps
-        points = split_points(bound, chains, chunk_size)
+        self.blocks = split_rows(bound, chains, block_size, seed)
+        self.target_accept_prob, self.jit_compile = target_accept_prob, jit_compile
+        self.recorded: CapturedFunction | None = None
+        self.compiled: Dynamics | None = None
+        self.closed = has_closed_form(bound)
         with silent(bound.model):
             self.whole = RowDensity(bound)
-            densities = [
-                RowDensity(bound, take_rows(bound.arguments, index.repeat(chains)))
-                for index in points
-            ]
-            targets = row_gradients(densities)
-            start = closed_form_start(bound, chains)
-            compiled: Dynamics | None = None
-            self.chunks = []
-            for index, target in zip(points, targets, strict=True):
-                if not target.captured:
-                    dynamics = Dynamics(target.evaluate)
-                else:
-                    compiled = compiled or Dynamics(target.evaluate, jit_compile=jit_compile)
-                    dynamics = compiled
-                if start is None:
-                    mode, covariance = searched_start(target, chains)
-                else:
-                    mode, covariance = start[0][:, index].flatten(0, 1), start[1][index]
-                self.chunks.append(
-                    Chunk(
-                        target,
-                        chains,
-                        scattered(target, mode, covariance, chains),
-                        covariance,
-                        warmup_steps=warmup_steps,
-                        target_accept_prob=target_accept_prob,
-                        dynamics=dynamics,
-                    )
-                )
+            with undisturbed(bound.arguments):
+                self.recorded = recorded(self._density(self.blocks[0]))
+            self.parts = [self._begin(block) for block in self.blocks]
+
+    def _density(self, block: Block) -> RowDensity:
+        return RowDensity(
+            self.bound, take_rows(self.bound.arguments, block.rows.repeat(self.chains))
+        )
+
+    def _begin(self, block: Block) -> Chains:
+        """Return the chains of a block, where they begin."""
+        chains = self.chains
+        with block.stream.drawing():
+            target = RowGradient(self._density(block), self.recorded)
+            start = None
+            if self.closed:
+                start = closed_form_start(self.bound.on_rows(block.rows), chains)
+            mode, covariance = start or searched_start(target, chains)
+            return Chains(
+                target,
+                chains,
+                scattered(target, mode, covariance, chains),
+                covariance,
+                warmup_steps=self.warmup_steps,
+                target_accept_prob=self.target_accept_prob,
+                dynamics=self._dynamics(target),
+            )
+
+    def _dynamics(self, target: RowGradient) -> Dynamics:
+        if not target.captured:
+            return Dynamics(target.evaluate)
+        if self.compiled is None:
+            self.compiled = Dynamics(target.evaluate, jit_compile=self.jit_compile)
+        return self.compiled
 
     @property
     def captured(self) -> bool:
         """Whether the model's operations were recorded and verified, rather than run each time."""
-        return all(chunk.target.captured for chunk in self.chunks)
+        return all(part.target.captured for part in self.parts)
+
+    def positions(self) -> Tensor:
+        """Return where the chains are, of shape ``(chains, data, K)``."""
+        return self._whole([part.state.u for part in self.parts])
 
     def advance(self) -> Sweep:
         """Run one iteration of every chain."""
         # What was recorded runs none of the model's code.
         with nullcontext() if self.captured else silent(self.bound.model):
-            outcomes = [chunk.advance() for chunk in self.chunks]
-        if self.chunks[0].iteration == self.warmup_steps:
+            outcomes = [self._moved(*both) for both in zip(self.blocks, self.parts, strict=True)]
+        if self.parts[0].iteration == self.warmup_steps:
             self._check_again()
-
-        steps = [chunk.current_step.repeat(self.chains) for chunk in self.chunks]
+        steps = [part.current_step.repeat(self.chains) for part in self.parts]
         return Sweep(
             self._whole([outcome.state.u for outcome in outcomes]),
             diverging=self._whole([outcome.diverging for outcome in outcomes]),
@@ -119,13 +139,20 @@ class RowSampler:
             step_size=self._whole(steps),
         )
 
+    @staticmethod
+    def _moved(block: Block, part: Chains) -> Outcome:
+        with block.stream.drawing():
+            return part.advance()
+
     def _check_again(self) -> None:
         """Check where the posterior lives what could hide behind the densities of prior draws."""
-        positions = self._whole([chunk.state.u for chunk in self.chunks])[0]
-        spread = torch.cat([c.covariance.diagonal(dim1=-2, dim2=-1).sqrt() for c in self.chunks])
-        moved = positions + spread[: len(positions)] * torch.randn_like(positions)
-        check_rows(self.whole, positions, moved)
-        log_prob = self._whole([chunk.state.log_prob for chunk in self.chunks])
+        for block, part in zip(self.blocks, self.parts, strict=True):
+            with block.stream.drawing():
+                density = RowDensity(self.bound.on_rows(block.rows))
+                u = part.state.u[: len(block.rows)]
+                spread = part.covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+                check_rows(density, u, u + spread * torch.randn_like(u))
+        log_prob = self._whole([part.state.log_prob for part in self.parts])
         unit = float(log_prob.abs().max()) * torch.finfo(log_prob.dtype).eps
         if unit > COARSE:
             warnings.warn(
@@ -137,9 +164,11 @@ class RowSampler:
             )
 
     def _whole(self, parts: list[Tensor]) -> Tensor:
-        """Join the chunks' rows to ``(chains, data, ...)``."""
-        joined = torch.cat([part.unflatten(0, (self.chains, -1)) for part in parts], 1)
-        return joined[:, : self.bound.rows]
+        """Join the blocks' rows to ``(chains, data, ...)``."""
+        wide = [part.unflatten(0, (self.chains, -1)) for part in parts]
+        return torch.cat(
+            [part[:, : block.kept] for block, part in zip(self.blocks, wide, strict=True)], 1
+        )
 
     def constrain(self, positions: Tensor) -> Values:
         """Return latents of positions ``(..., data, K)``, of shape ``... + site shape``."""
@@ -167,7 +196,7 @@ class VectorizedHMC(MCMCKernel):
     Args:
         model: the model.
         target_accept_prob: acceptance the step sizes are adapted to.
-        chunk_size: rows evaluated at once; by default what stays in a processor's cache.
+        block_size: data points evaluated at once; by default what stays in a processor's cache.
         jit_compile: compile the trajectories by ``torch.compile``, for long runs.
 
     Raises:
@@ -195,7 +224,7 @@ class VectorizedHMC(MCMCKernel):
         model: Program,
         *,
         target_accept_prob: float = TARGET_ACCEPT_PROB,
-        chunk_size: int | None = None,
+        block_size: int | None = None,
         jit_compile: bool = False,
     ) -> None:
         check_program("model", model)
@@ -205,7 +234,7 @@ class VectorizedHMC(MCMCKernel):
             "target_accept_prob": check_real(
                 "target_accept_prob", target_accept_prob, above=0.0, below=1.0
             ),
-            "chunk_size": None if chunk_size is None else check_count("chunk_size", chunk_size),
+            "block_size": None if block_size is None else check_count("block_size", block_size),
             "jit_compile": jit_compile,
         }
         self.sampler: RowSampler | None = None
@@ -229,8 +258,7 @@ class VectorizedHMC(MCMCKernel):
     def initial_params(self) -> Values:
         """Where the chains begin."""
         sampler = self._ready()
-        positions = torch.cat([chunk.state.u for chunk in sampler.chunks])
-        return sampler.constrain(positions[: sampler.bound.rows])
+        return sampler.constrain(sampler.positions()[0])
 
     @initial_params.setter
     def initial_params(self, params: Any) -> None:
@@ -254,7 +282,7 @@ class VectorizedHMC(MCMCKernel):
     def logging(self) -> OrderedDict[str, str]:
         """Return what the progress bar shows."""
         sampler = self._ready()
-        step = float(torch.cat([chunk.current_step for chunk in sampler.chunks]).median())
+        step = float(torch.cat([part.current_step for part in sampler.parts]).median())
         return OrderedDict(
             [("median step", f"{step:.2f}"), ("acc. prob", f"{self.acceptance:.2f}")]
         )

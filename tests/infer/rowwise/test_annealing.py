@@ -24,7 +24,7 @@ from pyro_idvae.infer.rowwise.annealing.pilot import (
 from pyro_idvae.infer.rowwise.annealing.proposals import NormalProposal, PriorProposal
 from pyro_idvae.infer.rowwise.annealing.schedule import Schedule, temperatures_for
 from pyro_idvae.infer.rowwise.annealing.sources import source_of
-from pyro_idvae.infer.rowwise.gradients import row_gradients
+from pyro_idvae.infer.rowwise.gradients import row_gradient
 from pyro_idvae.infer.rowwise.trajectory import Dynamics, State
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.door import open_model, open_pair
@@ -140,7 +140,7 @@ def test_a_recorded_path_is_the_path():
     density = RowDensity(bound)
     path = Path(density, PriorProposal(density))
     with silent(positive):
-        (target,) = row_gradients([path])
+        target = row_gradient(path)
     assert target.captured
     u = torch.randn_like(path.example())
     for mine, wanted in zip(target(u), path(u), strict=True):
@@ -152,7 +152,7 @@ def pieces(rows=40, chains=16):
     _, x = data(rows)
     bound = open_model(line, as_arguments(x.repeat(chains)))
     density = RowDensity(bound)
-    (target,) = row_gradients([Path(density, PriorProposal(density))])
+    target = row_gradient(Path(density, PriorProposal(density)))
     dynamics = Dynamics(target.evaluate)
     start = target.density.sample()
     wide = torch.ones(rows, 1, 1, dtype=x.dtype)
@@ -289,12 +289,12 @@ def test_a_guide_without_a_density_by_row_lends_its_moments():
     assert abs((lower - truth(x)).mean()) < 0.15
 
 
-def test_the_size_of_chunks_changes_nothing_but_the_numbers():
+def test_the_size_of_blocks_changes_nothing_but_the_numbers():
     _, x = data(30)
-    for chunk_size in (8, 64, 10**4):
+    for block_size in (1, 8, 100):
         torch.manual_seed(8)
-        annealer, found = annealed(x, "laplace", chunk_size=chunk_size, num_temperatures=3)
-        assert len(found) == len(annealer.points)
+        annealer, found = annealed(x, "laplace", block_size=block_size, num_temperatures=3)
+        assert len(found) == len(annealer.blocks)
         whole = torch.cat([part.log_weights for part in found], 1)
         assert whole.shape == (8, 30)
         lower = whole.logsumexp(0) - math.log(8)

@@ -106,8 +106,8 @@ def test_densities_and_statistics_belong_to_their_draws():
     assert (stat["diverging"] == stat["row_diverging"].any("data")).all()
 
 
-@pytest.mark.parametrize("chunk_size", [pytest.param(1, marks=pytest.mark.slow), 5, 64])
-def test_chunks_of_any_size_give_the_posterior(chunk_size):
+@pytest.mark.parametrize("block_size", [pytest.param(1, marks=pytest.mark.slow), 5, 64])
+def test_blocks_of_any_size_give_the_posterior(block_size):
     model, x, posterior = linear(9)
     data = groups_of(
         mcmc(
@@ -117,7 +117,7 @@ def test_chunks_of_any_size_give_the_posterior(chunk_size):
             num_samples=400,
             warmup_steps=100,
             num_chains=2,
-            kernel_options={"chunk_size": chunk_size},
+            block_size=block_size,
             seed=1,
             progress=False,
         )
@@ -184,8 +184,8 @@ def test_the_kernel_needs_data_and_no_initial_values():
         kernel.sample({})
     with pytest.raises(ArgumentError, match="cannot be set"):
         kernel.initial_params = {"z": torch.zeros(2, 2)}
-    with pytest.raises(ArgumentError, match="chunk_size=0"):
-        VectorizedHMC(linear(2)[0], chunk_size=0)
+    with pytest.raises(ArgumentError, match="block_size=0"):
+        VectorizedHMC(linear(2)[0], block_size=0)
 
 
 def test_seeds_repeat_and_a_model_is_left_alone():

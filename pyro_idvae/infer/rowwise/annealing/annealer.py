@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annealing of all rows of a model, chunk by chunk."""
+"""Annealing of all rows of a model, block by block."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from pyro_idvae.infer.rowwise.annealing.path import Path
 from pyro_idvae.infer.rowwise.annealing.pilot import explore
 from pyro_idvae.infer.rowwise.annealing.schedule import Schedule, temperatures_for
 from pyro_idvae.infer.rowwise.annealing.sources import Source
-from pyro_idvae.infer.rowwise.gradients import RowGradient, row_gradients
-from pyro_idvae.infer.rowwise.points import split_points
+from pyro_idvae.infer.rowwise.blocks import split_rows
+from pyro_idvae.infer.rowwise.capture import CapturedFunction
+from pyro_idvae.infer.rowwise.gradients import RowGradient, recorded
 from pyro_idvae.infer.rowwise.trajectory import Dynamics, State
 from pyro_idvae.programs.arguments import take_rows
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.row_density import RowDensity
-from pyro_idvae.programs.run import silent
+from pyro_idvae.programs.run import silent, undisturbed
 
 LEAST_SETTLING = 20
 """Iterations from resampled particles to the start of a pass backwards, at least."""
@@ -64,8 +65,9 @@ class Annealer:
         num_posterior_draws: iterations at the posterior.
         both: whether to go backwards, too.
         latents: draws of the posterior to go backwards from; None to resample particles.
-        chunk_size: rows evaluated at once.
+        block_size: data points evaluated at once.
         jit_compile: compile the trajectories by ``torch.compile``.
+        seed: of the blocks; drawn from torch's generator if None.
     """
 
     def __init__(
@@ -80,44 +82,43 @@ class Annealer:
         num_posterior_draws: int,
         both: bool,
         latents: Values | None = None,
-        chunk_size: int | None = None,
+        block_size: int | None = None,
         jit_compile: bool = False,
+        seed: int | None = None,
     ) -> None:
         check_factorises(bound)
         self.bound, self.source, self.chains = bound, source, chains
         self.num_temperatures, self.conditional_ess = num_temperatures, conditional_ess
         self.num_steps, self.num_posterior_draws = num_steps, num_posterior_draws
         self.both, self.latents, self.jit_compile = both, latents, jit_compile
-        self.points = split_points(bound, chains, chunk_size)
-        self.recorded: dict[Any, tuple[RowGradient, Dynamics]] = {}
+        self.blocks = split_rows(bound, chains, block_size, seed)
+        self.recorded: dict[Any, CapturedFunction | None] = {}
+        self.dynamics: dict[Any, Dynamics] = {}
 
     def run(self) -> Iterator[Annealed]:
-        """Yield what is found of each chunk of data points."""
-        done = 0
+        """Yield what is found of each block of data points."""
         with silent(self.bound.model):
             whole = RowDensity(self.bound)
             exact = None if self.latents is None else whole.flatten(self.latents)
-            for index in self.points:
-                found = self._chunk(index, None if exact is None else exact[index])
-                # The last chunk begins anew with the first rows: those are known.
-                kept = min(len(index), self.bound.rows - done)
-                done += kept
-                yield found.first(kept)
+            for block in self.blocks:
+                with block.stream.drawing():
+                    found = self._of_rows(block.rows, None if exact is None else exact[block.rows])
+                yield found.first(block.kept)
 
     def _target(self, path: Path) -> tuple[RowGradient, Dynamics]:
-        """Return the densities of a chunk, by what was recorded of one of the same shapes."""
+        """Return the densities of a block, by what was recorded of one of the same shapes."""
         shapes = tuple(tensor.shape for tensor in path.tensors())
-        if shapes in self.recorded:
-            first, dynamics = self.recorded[shapes]
-            target = first.on(path)
-            return target, dynamics if target.captured else Dynamics(target.evaluate)
-        (target,) = row_gradients([path])
-        compiled = self.jit_compile and target.captured
-        dynamics = Dynamics(target.evaluate, jit_compile=compiled)
-        self.recorded[shapes] = target, dynamics
-        return target, dynamics
+        if shapes not in self.recorded:
+            with undisturbed(self.bound.arguments):
+                self.recorded[shapes] = recorded(path)
+        target = RowGradient(path, self.recorded[shapes])
+        if not target.captured:
+            return target, Dynamics(target.evaluate)
+        if shapes not in self.dynamics:
+            self.dynamics[shapes] = Dynamics(target.evaluate, jit_compile=self.jit_compile)
+        return target, self.dynamics[shapes]
 
-    def _chunk(self, index: Tensor, exact: Tensor | None) -> Annealed:
+    def _of_rows(self, index: Tensor, exact: Tensor | None) -> Annealed:
         chains = self.chains
         arguments = take_rows(self.bound.arguments, index.repeat(chains))
         density = RowDensity(self.bound, arguments)

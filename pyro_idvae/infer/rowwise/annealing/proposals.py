@@ -42,7 +42,7 @@ class Proposal(Protocol):
         """Return log q(u) of each row, differentiable in u."""
 
     def tensors(self) -> list[Tensor]:
-        """Return what differs from one chunk of rows to the next."""
+        """Return what differs from one block of rows to the next."""
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Proposal:
         """Return the proposal of other rows."""

@@ -17,9 +17,8 @@ from pyro_idvae.infer.rowwise.annealing.proposals import (
     PriorProposal,
     Proposal,
 )
-from pyro_idvae.infer.rowwise.gradients import RowGradient, row_gradients
+from pyro_idvae.infer.rowwise.gradients import RowGradient, row_gradient
 from pyro_idvae.infer.rowwise.starts import climbed, curvature_covariance
-from pyro_idvae.programs.arguments import take_rows
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.guide_density import check_spread
 from pyro_idvae.programs.plates import check_amortised
@@ -85,8 +84,7 @@ class ClosedSource:
     def on(self, density: RowDensity, index: Tensor, chains: int) -> Begin:
         """Return the proposal of some data points."""
         bound = density.bound
-        part = BoundModel(bound.model, None, take_rows(bound.arguments, index))
-        joint = LogJoint.of(injective_call(part))
+        joint = LogJoint.of(injective_call(bound.on_rows(index)))
         first = joint.mode()
         starts = [torch.randn_like(first) for _ in range(NUM_SEARCHES - 1)]
         places = torch.stack([first, *(joint.mode(start=start) for start in starts)])
@@ -106,8 +104,7 @@ class SearchedSource:
     def on(self, density: RowDensity, index: Tensor, chains: int) -> Begin:
         """Return the proposal of some data points."""
         if self.first is None:
-            (target,) = row_gradients([density])
-            self.first = target
+            self.first = target = row_gradient(density)
         else:
             target = self.first.on(density)
         modes = climbed(target, num_steps=SEARCH_STEPS)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chains of some data points side by side, with their warm-up."""
+"""Chains of a block of data points side by side, with their warm-up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TUNING = (0.7, 0.95)
 """Share of warm-up in which the trajectory length is chosen."""
 
 
-class Chunk:
+class Chains:
     """Some data points, each with several chains, and their adaptation.
 
     Rows are chains times data points, chain by chain.

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random numbers of a part of the work, whatever is drawn for other parts in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Stream:
+    """torch's generators for one part of the work, as it left them.
+
+    Programs and guides draw from torch's own generators. So these are swapped, rather than others
+    handed on.
+
+    Args:
+        seed: of the whole work.
+        part: number of the part.
+        device: where it draws, besides the processor.
+
+    Example:
+        >>> import torch
+        >>> from pyro_idvae.infer.rowwise.stream import Stream
+        >>> streams = [Stream(0, part, torch.device("cpu")) for part in (0, 1, 0)]
+        >>> drawn = []
+        >>> for stream in streams:
+        ...     with stream.drawing():
+        ...         drawn.append(torch.rand(()))
+        >>> bool(drawn[0] == drawn[2]), bool(drawn[0] == drawn[1])
+        (True, False)
+    """
+
+    def __init__(self, seed: int, part: int, device: torch.device) -> None:
+        high, low = np.random.SeedSequence((seed, part)).generate_state(2, np.uint32).tolist()
+        self.generators = [torch.default_generator]
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self.generators.append(torch.cuda.default_generators[index])
+        fresh = [torch.Generator(g.device).manual_seed(high << 31 ^ low) for g in self.generators]
+        self.states: list[Tensor] = [generator.get_state() for generator in fresh]
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Draw from this stream; other streams and torch's own state are left as they are."""
+        outer = [generator.get_state() for generator in self.generators]
+        for generator, state in zip(self.generators, self.states, strict=True):
+            generator.set_state(state)
+        try:
+            yield
+        finally:
+            self.states = [generator.get_state() for generator in self.generators]
+            for generator, state in zip(self.generators, outer, strict=True):
+                generator.set_state(state)
