@@ -14,6 +14,7 @@ __all__ = [
     "NoClosedFormError",
     "NonFiniteLossError",
     "NotInjectiveError",
+    "RankError",
     "ShapeError",
     "SiteMismatchError",
 ]
@@ -63,6 +64,10 @@ class ConvergenceError(RuntimeError):
         super().__init__(message)
         self.residual = residual
         self.steps = steps
+
+
+class RankError(RuntimeError):
+    """Another of the processes that share the work failed, or has other work."""
 
 
 class NonFiniteLossError(RuntimeError):

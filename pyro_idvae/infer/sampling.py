@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from tqdm.auto import trange
 
 from pyro_idvae._checks import check_count, check_real, check_seed
 from pyro_idvae.errors import ArgumentError
@@ -17,9 +16,10 @@ from pyro_idvae.infer.draws import Draws, evaluated, shape_of
 from pyro_idvae.infer.interrupts import common
 from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.pyro_kernels import KERNELS, PYRO_KERNELS, ChainTask, run_chains
+from pyro_idvae.infer.ranks import agreed_seed
+from pyro_idvae.infer.rowwise.blocks import split_rows
+from pyro_idvae.infer.rowwise.sample_rows import sample_rows
 from pyro_idvae.infer.rowwise.vectorized import TARGET_ACCEPT_PROB as VECTORIZED_ACCEPT_PROB
-from pyro_idvae.infer.rowwise.vectorized import RowSampler, Sweep
-from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.side_by_side import stack
 from pyro_idvae.programs.sites import check_sampled
@@ -131,17 +131,17 @@ class Sampling:
             torch.manual_seed(self.seed)
         if self.kernel in KERNELS:
             return self._run_chains(bound)
-        with as_found(bound.model):
-            sampler = RowSampler(
-                bound,
-                chains=self.num_chains,
-                warmup_steps=self.warmup,
-                target_accept_prob=self.target,
-                block_size=self.block_size,
-                jit_compile=self.jit_compile,
-                seed=self.seed,
-            )
-        return _run_rows(sampler, self.warmup, self.num_samples, self.progress)
+        seed = agreed_seed(self.seed)
+        return sample_rows(
+            bound,
+            split_rows(bound, self.num_chains, self.block_size, seed),
+            chains=self.num_chains,
+            warmup_steps=self.warmup,
+            num_samples=self.num_samples,
+            target_accept_prob=self.target,
+            jit_compile=self.jit_compile,
+            progress=self.progress,
+        )
 
     def _run_chains(self, bound: BoundModel) -> tuple[Values, Values]:
         options = {
@@ -170,26 +170,3 @@ class Sampling:
             stack([stack([draw[part] for draw in chain]) for chain in chains]) for part in (0, 1)
         )
         return {name: values[name] for name in bound.latents}, stats
-
-
-def _run_rows(
-    sampler: RowSampler, warmup_steps: int, num_samples: int, progress: bool
-) -> tuple[Values, Values]:
-    """Return draws of shape ``(chain, draw) + site shape`` and statistics with rows."""
-    sweeps: list[Sweep] = []
-    try:
-        with as_found(sampler.bound.model):
-            for iteration in trange(
-                warmup_steps + num_samples, desc="vectorized HMC", unit="step", disable=not progress
-            ):
-                sweep = sampler.advance()
-                if iteration >= warmup_steps:
-                    sweeps.append(sweep)
-    except KeyboardInterrupt:
-        if not sweeps:
-            raise
-    positions = torch.stack([sweep.positions for sweep in sweeps], 1)
-    stats = {
-        name: torch.stack([sweep.stats[name] for sweep in sweeps], 1) for name in sweeps[0].stats
-    }
-    return sampler.constrain(positions), stats

@@ -84,3 +84,8 @@ def test_likelihoods_without_words_are_refused():
     vae = idvae.IDVAE(4, 2, hidden_dims=[8], encoder_hidden_dims=[8])
     with pytest.raises(ArgumentError, match="InjectiveBernoulli: expected a likelihood of seq"):
         WordDropout(vae.likelihood)
+
+
+def test_histories_that_read_no_words_are_refused():
+    with pytest.raises(ArgumentError, match="InjectiveAutoregressive: expected .* can be left out"):
+        WordDropout(make("none").likelihood)

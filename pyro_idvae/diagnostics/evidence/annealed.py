@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from pyro_idvae.diagnostics.evidence.estimate import Evidence
 from pyro_idvae.diagnostics.evidence.log_means import log_mean
 from pyro_idvae.diagnostics.row_estimate import RowEstimate
 from pyro_idvae.infer.interrupts import warn_caller
+from pyro_idvae.infer.ranks import Ranks, shared
 from pyro_idvae.infer.rowwise.annealing.annealer import Annealed, Annealer
+from pyro_idvae.infer.rowwise.blocks import Block
 from pyro_idvae.programs.as_found import as_found
 
 Array = np.ndarray[Any, Any]
@@ -35,20 +39,21 @@ def anneal(
     Raises:
         KeyboardInterrupt: at Ctrl-C before the first rows are done; later it ends the work.
     """
-    done = _annealed(annealer, progress)
+    done = shared(annealer.blocks, partial(_annealed, annealer, progress))
     return _joined(annealer, done, elbo, time.process_time() - began)
 
 
-def _annealed(annealer: Annealer, progress: bool) -> list[Annealed]:
-    """Return what is done of all blocks, when an interrupt comes perhaps not all."""
+def _annealed(annealer: Annealer, progress: bool, blocks: Sequence[Block]) -> list[Annealed]:
+    """Return what is done of some blocks, when an interrupt comes perhaps not all."""
     done: list[Annealed] = []
-    rows = annealer.bound.rows
-    with tqdm(total=rows, desc="annealing", unit="row", disable=not progress) as bar:
+    rows = sum(block.kept for block in blocks)
+    hidden = not progress or Ranks.here().rank > 0
+    with tqdm(total=rows, desc="annealing", unit="row", disable=hidden) as bar:
         try:
             with as_found(annealer.bound.model):
-                for found in annealer.run():
+                for found in annealer.run(blocks):
                     # The latents of all rows' particles are not wanted here.
-                    done.append(found._replace(ends=None))
+                    done.append(found._replace(ends=None).on_processor())
                     bar.update(found.log_weights.shape[1])
         except KeyboardInterrupt:
             if not done:
@@ -59,7 +64,7 @@ def _annealed(annealer: Annealer, progress: bool) -> list[Annealed]:
 
 
 def _joined(
-    annealer: Annealer, done: list[Annealed], elbo: RowEstimate | None, seconds: float
+    annealer: Annealer, done: Sequence[Annealed], elbo: RowEstimate | None, seconds: float
 ) -> Evidence:
     """Return what all blocks say."""
     rows, chains = annealer.bound.rows, annealer.chains

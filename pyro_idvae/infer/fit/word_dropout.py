@@ -55,7 +55,10 @@ class WordDropout(Callback):
     ) -> None:
         found: Any = likelihood.modules() if isinstance(likelihood, SequenceLikelihood) else ()
         self.parts: list[Any] = [
-            part for part in found if isinstance(part, History | NeuralAutoregressive)
+            part
+            for part in found
+            if isinstance(part, NeuralAutoregressive)
+            or (isinstance(part, History) and part.embedding is not None)
         ]
         if not self.parts:
             raise ArgumentError(

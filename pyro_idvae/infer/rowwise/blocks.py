@@ -27,9 +27,7 @@ class Block(NamedTuple):
     """Random numbers of this block alone."""
 
 
-def split_rows(
-    bound: BoundModel, chains: int, block_size: int | None, seed: int | None
-) -> list[Block]:
+def split_rows(bound: BoundModel, chains: int, block_size: int | None, seed: int) -> list[Block]:
     """Return the blocks of a model's data points.
 
     Blocks are of one size, so that one recording serves all. What is drawn for a block depends on
@@ -40,11 +38,9 @@ def split_rows(
         chains: of each data point.
         block_size: data points evaluated at once; by default what suits the device, in blocks as
             even as can be.
-        seed: of all blocks; drawn from torch's generator if None.
+        seed: of all blocks.
     """
     device = next(iter(bound.values().values())).device
-    if seed is None:
-        seed = int(torch.randint(2**62, ()))
     if block_size is None:
         number = math.ceil(bound.rows * chains / ROWS.get(device.type, ROWS["cpu"]))
         block_size = math.ceil(bound.rows / number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -54,9 +55,8 @@ class RowSampler:
         chains: chains of each data point.
         warmup_steps: iterations that adapt.
         target_accept_prob: acceptance the step sizes are adapted to.
-        block_size: data points evaluated at once.
+        blocks: the data points to sample; all, as they suit the device, if None.
         jit_compile: compile the trajectories by ``torch.compile``.
-        seed: of the blocks; drawn from torch's generator if None.
     """
 
     def __init__(
@@ -66,13 +66,14 @@ class RowSampler:
         chains: int,
         warmup_steps: int,
         target_accept_prob: float = TARGET_ACCEPT_PROB,
-        block_size: int | None = None,
+        blocks: Sequence[Block] | None = None,
         jit_compile: bool = False,
-        seed: int | None = None,
     ) -> None:
         check_factorises(bound)
         self.bound, self.chains, self.warmup_steps = bound, chains, warmup_steps
-        self.blocks = split_rows(bound, chains, block_size, seed)
+        if blocks is None:
+            blocks = split_rows(bound, chains, None, int(torch.randint(2**62, ())))
+        self.blocks = blocks
         self.target_accept_prob, self.jit_compile = target_accept_prob, jit_compile
         self.recorded: CapturedFunction | None = None
         self.compiled: Dynamics | None = None
@@ -234,9 +235,9 @@ class VectorizedHMC(MCMCKernel):
             "target_accept_prob": check_real(
                 "target_accept_prob", target_accept_prob, above=0.0, below=1.0
             ),
-            "block_size": None if block_size is None else check_count("block_size", block_size),
             "jit_compile": jit_compile,
         }
+        self.block_size = None if block_size is None else check_count("block_size", block_size)
         self.sampler: RowSampler | None = None
         super().__init__()
 
@@ -244,7 +245,10 @@ class VectorizedHMC(MCMCKernel):
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Find the starts for the model's arguments."""
         bound = open_model(self.model, (args, kwargs))
-        self.sampler = RowSampler(bound, chains=1, warmup_steps=warmup_steps, **self.options)
+        blocks = split_rows(bound, 1, self.block_size, int(torch.randint(2**62, ())))
+        self.sampler = RowSampler(
+            bound, chains=1, warmup_steps=warmup_steps, blocks=blocks, **self.options
+        )
         self.warmup_steps, self.count = warmup_steps, 0
         self.divergences: list[int] = []
         self.acceptance = 0.0

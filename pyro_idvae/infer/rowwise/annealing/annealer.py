@@ -3,18 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pyro_idvae.infer.ranks import agreed_seed
 from pyro_idvae.infer.rowwise.annealing.passes import backwards, forwards, stay
 from pyro_idvae.infer.rowwise.annealing.path import Path
 from pyro_idvae.infer.rowwise.annealing.pilot import explore
 from pyro_idvae.infer.rowwise.annealing.schedule import Schedule, temperatures_for
 from pyro_idvae.infer.rowwise.annealing.sources import Source
-from pyro_idvae.infer.rowwise.blocks import split_rows
+from pyro_idvae.infer.rowwise.blocks import Block, split_rows
 from pyro_idvae.infer.rowwise.capture import CapturedFunction
 from pyro_idvae.infer.rowwise.gradients import RowGradient, recorded
 from pyro_idvae.infer.rowwise.trajectory import Dynamics, State
@@ -51,6 +52,15 @@ class Annealed(NamedTuple):
             ends=None if self.ends is None else self.ends[:, :kept],
         )
 
+    def on_processor(self) -> Annealed:
+        """Return the same, its tensors on the processor."""
+        return self._replace(
+            log_weights=self.log_weights.cpu(),
+            backward=None if self.backward is None else self.backward.cpu(),
+            log_likelihood=self.log_likelihood.cpu(),
+            ends=None if self.ends is None else self.ends.cpu(),
+        )
+
 
 class Annealer:
     """Annealed importance sampling for every row of a model's data plate.
@@ -67,7 +77,7 @@ class Annealer:
         latents: draws of the posterior to go backwards from; None to resample particles.
         block_size: data points evaluated at once.
         jit_compile: compile the trajectories by ``torch.compile``.
-        seed: of the blocks; drawn from torch's generator if None.
+        seed: of the blocks; drawn from torch's generator if None, the same on all processes.
     """
 
     def __init__(
@@ -91,16 +101,20 @@ class Annealer:
         self.num_temperatures, self.conditional_ess = num_temperatures, conditional_ess
         self.num_steps, self.num_posterior_draws = num_steps, num_posterior_draws
         self.both, self.latents, self.jit_compile = both, latents, jit_compile
-        self.blocks = split_rows(bound, chains, block_size, seed)
+        self.blocks = split_rows(bound, chains, block_size, agreed_seed(seed))
         self.recorded: dict[Any, CapturedFunction | None] = {}
         self.dynamics: dict[Any, Dynamics] = {}
 
-    def run(self) -> Iterator[Annealed]:
-        """Yield what is found of each block of data points."""
+    def run(self, blocks: Sequence[Block] | None = None) -> Iterator[Annealed]:
+        """Yield what is found of each block of data points.
+
+        Args:
+            blocks: which ones; all if None.
+        """
         with silent(self.bound.model):
             whole = RowDensity(self.bound)
             exact = None if self.latents is None else whole.flatten(self.latents)
-            for block in self.blocks:
+            for block in self.blocks if blocks is None else blocks:
                 with block.stream.drawing():
                     found = self._of_rows(block.rows, None if exact is None else exact[block.rows])
                 yield found.first(block.kept)
