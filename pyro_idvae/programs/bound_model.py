@@ -134,11 +134,7 @@ class BoundModel:
         return alone
 
     def on_rows(self, rows: Tensor) -> BoundModel:
-        """Return the model alone, bound to some of its data points.
-
-        Args:
-            rows: which ones.
-        """
+        """Return the model alone, bound to some of its data points."""
         return BoundModel(self.model, None, take_rows(self.arguments, rows))
 
     def running(self) -> AbstractContextManager[None]:
@@ -288,8 +284,7 @@ class BoundModel:
 
     def _log_q(self, trace: Any, rows: int) -> Tensor:
         trace.compute_log_prob()
-        own = latent_sites(self.guide_trace)
-        sites = [trace.nodes[name] for name in own]
+        sites = [trace.nodes[name] for name in latent_sites(self.guide_trace)]
         log_q = [self.per_row(site, rows) for site in sites]
         if any(self.frame_dim(site) is None for site in sites):
             log_q = [term.sum() for term in log_q]
