@@ -130,15 +130,17 @@ class TimedWordDropout(WordDropout):
 def remedies(case: Case) -> dict[str, Remedy]:
     """Return what is compared, by name."""
     ordinary, plain = case.ordinary, TraceMeanField_ELBO
+    annealed = named("annealed", elbo=TraceMeanField_ELBO())
     skipping, middle = partial(ordinary, skip=True), case.wanted[len(case.wanted) // 2]
     return {
         "SVAE": Remedy(ordinary, plain),
         "SVAE, word dropout": Remedy(ordinary, plain, TimedWordDropout),
-        "SVAE, annealed": Remedy(ordinary, named("annealed", elbo=TraceMeanField_ELBO())),
+        "SVAE, annealed": Remedy(ordinary, annealed),
         "SVAE, free bits": Remedy(ordinary, named("free_bits")),
         "SVAE, lagging": Remedy(ordinary, named("lagging")),
         "SVAE, skip, word dropout": Remedy(skipping, plain, TimedWordDropout),
         f"IDSVAE, {middle:g} nats": Remedy(partial(case.identifiable, middle), plain),
+        f"IDSVAE, {middle:g} nats, annealed": Remedy(partial(case.identifiable, middle), annealed),
         **{
             f"IDSVAE, {nats:g} nats, word dropout": Remedy(
                 partial(case.identifiable, nats), plain, TimedWordDropout

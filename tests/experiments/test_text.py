@@ -39,6 +39,7 @@ def test_sentences_of_a_file_end_with_a_mark(tmp_path):
     models = text.remedies(found)
     assert [name for name in models if name.startswith("IDSVAE")] == [
         "IDSVAE, 0.3 nats",
+        "IDSVAE, 0.3 nats, annealed",
         "IDSVAE, 0.3 nats, word dropout",
     ]
     for name in ("SVAE", "IDSVAE, 0.3 nats"):
@@ -72,7 +73,7 @@ def test_all_goes_through(monkeypatch, tmp_path, capsys):
     main()
     frame = pd.read_csv(tmp_path / "text" / "text.csv")
     assert next(iter(frame["model"])) == "SVAE"
-    assert len(frame) == 10
+    assert len(frame) == 11
     said = capsys.readouterr().out
     assert "the process itself: log p(x)" in said
     assert "nats a sentence" in said
