@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_idvae._checks import check_count
 from pyro_idvae.diagnostics.weights import RunningWeights, sum_terms
 from pyro_idvae.errors import ArgumentError, DataError
-from pyro_idvae.infer.fit.batches import TensorBatches
-from pyro_idvae.programs.arguments import as_arguments
+from pyro_idvae.infer.ranks import Ranks, agreed_seed, shared
+from pyro_idvae.infer.rowwise.blocks import Block, blocks_of
+from pyro_idvae.programs.arguments import as_arguments, row_count, take_rows, tensors_of
 from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.determinism import check_deterministic
@@ -72,7 +74,7 @@ def importance_log_likelihood(
     data: Any,
     *,
     num_samples: int = 1000,
-    batch_size: int | None = None,
+    block_size: int | None = None,
     progress: bool = False,
 ) -> ImportanceEstimate:
     r"""Estimate log p(x) for each data point by importance sampling from the guide.
@@ -87,7 +89,8 @@ def importance_log_likelihood(
         guide: its guide; it must factorise over the data plate.
         data: a Tensor, or a tuple or dict of the model's arguments.
         num_samples: draws S.
-        batch_size: rows at a time, to save memory; None for all. Needs an amortised guide.
+        block_size: rows at a time, to save memory; None for all. Needs an amortised guide. Blocks
+            have random numbers of their own; processes that ``torchrun`` started share them.
         progress: show a progress bar.
 
     Returns:
@@ -112,28 +115,43 @@ def importance_log_likelihood(
         al., *Pareto Smoothed Importance Sampling*, JMLR 2024.
     """
     check_count("num_samples", num_samples, minimum=2)
-    batches = TensorBatches(as_arguments(data), batch_size)
-    check_pair(model, guide, batches.arguments)
-    if batches.batch_size < batches.num_rows:
-        check_amortised(model, guide, batches.arguments)
-    values: list[Array] = []
-    shapes: list[Array] = []
-    total = batches.num_rows * num_samples
-    bar = tqdm(total=total, desc="importance sampling", disable=not progress)
-    for arguments in batches.batches(None):
-        bound = BoundModel(model, guide, arguments)
-        check_deterministic(bound)
-        check_guide_density(bound)
-        running = RunningWeights(bound.rows, num_samples)
-        for terms in weight_blocks(bound, num_samples):
-            weights = sum_terms(list(terms.values()))
-            check_log_weights(weights.values, terms, first=sum(map(len, shapes)))
-            running.add(weights)
-            bar.update(weights.values.size)
-        values.append(running.log_mean())
-        shapes.append(running.pareto_k())
-    bar.close()
+    if block_size is not None:
+        check_count("block_size", block_size)
+    arguments = as_arguments(data)
+    check_pair(model, guide, arguments)
+    rows = row_count(arguments)
+    if block_size is not None and block_size < rows:
+        check_amortised(model, guide, arguments)
+    device = tensors_of(arguments)[0].device
+    blocks = blocks_of(rows, block_size or rows, agreed_seed(None), device)
+
+    def of(own: Sequence[Block]) -> list[tuple[Array, Array]]:
+        found = []
+        total = sum(block.kept for block in own) * num_samples
+        hidden = not progress or Ranks.here().rank > 0
+        with tqdm(total=total, desc="importance sampling", disable=hidden) as bar:
+            for block in own:
+                index = block.rows[: block.kept]
+                part = arguments if len(index) == rows else take_rows(arguments, index.to(device))
+                with block.stream.drawing():
+                    found.append(_of_rows(BoundModel(model, guide, part), num_samples, index, bar))
+        return found
+
+    values, shapes = zip(*shared(blocks, of), strict=True)
     return ImportanceEstimate(np.concatenate(values), np.concatenate(shapes), num_samples)
+
+
+def _of_rows(bound: BoundModel, num_samples: int, index: Tensor, bar: Any) -> tuple[Array, Array]:
+    """Return estimates and tail indices of the rows that a pair is bound to."""
+    check_deterministic(bound)
+    check_guide_density(bound)
+    running = RunningWeights(bound.rows, num_samples)
+    for terms in weight_blocks(bound, num_samples):
+        weights = sum_terms(list(terms.values()))
+        check_log_weights(weights.values, terms, first=int(index[0]))
+        running.add(weights)
+        bar.update(weights.values.size)
+    return running.log_mean(), running.pareto_k()
 
 
 def weight_blocks(bound: BoundModel, num_samples: int) -> Iterator[dict[str, Array]]:

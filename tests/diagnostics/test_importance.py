@@ -55,7 +55,7 @@ def test_chunks_need_a_guide_that_reads_the_data():
     auto = AutoNormal(model)
     fit(model, auto, X, num_epochs=1, progress=False)
     with pytest.raises(ArgumentError, match="belong to certain rows"):
-        importance_log_likelihood(model, auto, X, num_samples=5, batch_size=2)
+        importance_log_likelihood(model, auto, X, num_samples=5, block_size=2)
     with pytest.raises(ArgumentError, match="num_samples=1"):
         importance_log_likelihood(model, guide, X, num_samples=1)
 
@@ -93,7 +93,7 @@ def test_the_average_is_inside_the_logarithm_row_by_row():
     x = torch.randn(10, 5)
     whole = importance_log_likelihood(vae.model, vae.guide, x, num_samples=400)
     parts = importance_log_likelihood(
-        vae.model, vae.guide, x, num_samples=400, batch_size=3, progress=True
+        vae.model, vae.guide, x, num_samples=400, block_size=3, progress=True
     )
     assert parts.log_likelihood.shape == (10,)
     assert parts.mean == pytest.approx(whole.mean, abs=1.0)
@@ -261,12 +261,12 @@ def test_weights_of_zero_count_and_weights_of_no_number_are_refused():
             scale = torch.where(x > 2, torch.tensor(math.nan), torch.tensor(1.0))
             pyro.sample("x", dist.Normal(z, scale, validate_args=False), obs=x)
 
-    for batch_size in (None, 1):
+    for block_size in (None, 1):
         with (
             pyro.validation_enabled(False),
             pytest.raises(DataError, match=r"1 data points .*rows 2.*\['x'\] are NaN"),
         ):
-            importance_log_likelihood(broken, guide, X, num_samples=5, batch_size=batch_size)
+            importance_log_likelihood(broken, guide, X, num_samples=5, block_size=block_size)
 
     def everywhere(x):
         with pyro.plate("data", len(x)):

@@ -39,7 +39,7 @@ SCORING = {
     "mcmc nuts": lambda m: idvae.mcmc(m, X, **SHORT),
     "mcmc vectorized": lambda m: idvae.mcmc(m, X, kernel="vectorized", **SHORT),
     "importance": lambda m: idvae.importance_log_likelihood(m, plain_guide, X, num_samples=5),
-    "batches": lambda m: idvae.importance_log_likelihood(m, plain_guide, X, batch_size=2),
+    "batches": lambda m: idvae.importance_log_likelihood(m, plain_guide, X, block_size=2),
     "autopsy": lambda m: idvae.autopsy(m, plain_guide, X),
     "evaluate": lambda m: idvae.evaluate(m, plain_guide, X),
     "log_evidence": lambda m: idvae.log_evidence(m, plain_guide, X),

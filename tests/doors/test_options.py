@@ -208,14 +208,14 @@ REFUSED = [
         "num_samples=1: expected an integer of at least 2",
     ),
     (
-        lambda: idvae.importance_log_likelihood(vae().model, vae().guide, X, batch_size=0),
+        lambda: idvae.importance_log_likelihood(vae().model, vae().guide, X, block_size=0),
         ArgumentError,
-        "batch_size=0: expected an integer of at least 1",
+        "block_size=0: expected an integer of at least 1",
     ),
     (
-        lambda: idvae.importance_log_likelihood(vae().model, vae().guide, X, batch_size="a"),
+        lambda: idvae.importance_log_likelihood(vae().model, vae().guide, X, block_size="a"),
         ArgumentError,
-        "batch_size='a': expected an integer of at least 1",
+        "block_size='a': expected an integer of at least 1",
     ),
     (
         lambda: idvae.kl_to_prior(vae().model, vae().guide, X, site="z"),

@@ -21,6 +21,11 @@ def curved(x):
         pyro.sample("x", dist.StudentT(4.0, z.sin(), 0.5).to_event(1), obs=x)
 
 
+def amortised(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x / 2, 0.8).to_event(1))
+
+
 def results(model, *, seed):
     x = torch.linspace(-1, 1, 2 * ROWS).reshape(ROWS, 2)
     draws = idvae.mcmc(
@@ -41,6 +46,9 @@ def results(model, *, seed):
     }
     evidence = idvae.log_evidence(model, None, x, num_chains=4, block_size=SIZE, seed=seed)
     found["evidence"] = evidence.lower
+    torch.manual_seed(0)
+    weighed = idvae.importance_log_likelihood(model, amortised, x, num_samples=40, block_size=SIZE)
+    found["importance"], found["tails"] = weighed.log_likelihood, weighed.pareto_k
     found["report"] = idvae.collapse_report(draws).table.to_numpy(dtype=str)
     return found
 

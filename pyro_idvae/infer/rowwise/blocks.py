@@ -44,10 +44,21 @@ def split_rows(bound: BoundModel, chains: int, block_size: int | None, seed: int
     if block_size is None:
         number = math.ceil(bound.rows * chains / ROWS.get(device.type, ROWS["cpu"]))
         block_size = math.ceil(bound.rows / number)
-    size = min(block_size, bound.rows)
-    number = math.ceil(bound.rows / size)
-    parts = torch.arange(number * size).remainder(bound.rows).split(size)
+    return blocks_of(bound.rows, block_size, seed, device)
+
+
+def blocks_of(rows: int, block_size: int, seed: int, device: torch.device) -> list[Block]:
+    """Return the blocks of so many data points.
+
+    Args:
+        rows: data points.
+        block_size: of each block, if there are as many.
+        seed: of all blocks.
+        device: where they draw, besides the processor.
+    """
+    size = min(block_size, rows)
+    parts = torch.arange(math.ceil(rows / size) * size).remainder(rows).split(size)
     return [
-        Block(rows, min(size, bound.rows - place * size), Stream(seed, place, device))
-        for place, rows in enumerate(parts)
+        Block(index, min(size, rows - place * size), Stream(seed, place, device))
+        for place, index in enumerate(parts)
     ]
