@@ -140,11 +140,11 @@ def remedies(case: Case) -> dict[str, Remedy]:
         "SVAE, lagging": Remedy(ordinary, named("lagging")),
         "SVAE, skip, word dropout": Remedy(skipping, plain, TimedWordDropout),
         f"IDSVAE, {middle:g} nats": Remedy(partial(case.identifiable, middle), plain),
-        f"IDSVAE, {middle:g} nats, annealed": Remedy(partial(case.identifiable, middle), annealed),
+        f"IDSVAE, {middle:g} nats, word dropout": Remedy(
+            partial(case.identifiable, middle), plain, TimedWordDropout
+        ),
         **{
-            f"IDSVAE, {nats:g} nats, word dropout": Remedy(
-                partial(case.identifiable, nats), plain, TimedWordDropout
-            )
+            f"IDSVAE, {nats:g} nats, annealed": Remedy(partial(case.identifiable, nats), annealed)
             for nats in case.wanted
         },
     }
