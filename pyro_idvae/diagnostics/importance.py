@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -122,8 +123,19 @@ def importance_log_likelihood(
     rows = row_count(arguments)
     if block_size is not None and block_size < rows:
         check_amortised(model, guide, arguments)
+    size = min(block_size or rows, rows)
     device = tensors_of(arguments)[0].device
-    blocks = blocks_of(rows, block_size or rows, agreed_seed(None), device)
+
+    def bound_to(index: Tensor) -> BoundModel:
+        part = arguments if size == rows else take_rows(arguments, index.to(device))
+        bound = BoundModel(model, guide, part)
+        check_deterministic(bound)
+        check_guide_density(bound)
+        return bound
+
+    # Before anything is drawn: what is refused leaves the generator as it was.
+    first = bound_to(torch.arange(size))
+    blocks = blocks_of(rows, size, agreed_seed(None), device)
 
     def of(own: Sequence[Block]) -> list[tuple[Array, Array]]:
         found = []
@@ -132,23 +144,21 @@ def importance_log_likelihood(
         with tqdm(total=total, desc="importance sampling", disable=hidden) as bar:
             for block in own:
                 index = block.rows[: block.kept]
-                part = arguments if len(index) == rows else take_rows(arguments, index.to(device))
+                bound = first if block is blocks[0] else bound_to(index)
                 with block.stream.drawing():
-                    found.append(_of_rows(BoundModel(model, guide, part), num_samples, index, bar))
+                    found.append(_of_rows(bound, num_samples, int(index[0]), bar))
         return found
 
     values, shapes = zip(*shared(blocks, of), strict=True)
     return ImportanceEstimate(np.concatenate(values), np.concatenate(shapes), num_samples)
 
 
-def _of_rows(bound: BoundModel, num_samples: int, index: Tensor, bar: Any) -> tuple[Array, Array]:
-    """Return estimates and tail indices of the rows that a pair is bound to."""
-    check_deterministic(bound)
-    check_guide_density(bound)
+def _of_rows(bound: BoundModel, num_samples: int, first: int, bar: Any) -> tuple[Array, Array]:
+    """Return estimates and tail indices of the rows that a pair is bound to, from a first one."""
     running = RunningWeights(bound.rows, num_samples)
     for terms in weight_blocks(bound, num_samples):
         weights = sum_terms(list(terms.values()))
-        check_log_weights(weights.values, terms, first=int(index[0]))
+        check_log_weights(weights.values, terms, first=first)
         running.add(weights)
         bar.update(weights.values.size)
     return running.log_mean(), running.pareto_k()

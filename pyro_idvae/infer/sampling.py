@@ -20,7 +20,9 @@ from pyro_idvae.infer.ranks import agreed_seed
 from pyro_idvae.infer.rowwise.blocks import split_rows
 from pyro_idvae.infer.rowwise.sample_rows import sample_rows
 from pyro_idvae.infer.rowwise.vectorized import TARGET_ACCEPT_PROB as VECTORIZED_ACCEPT_PROB
+from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.side_by_side import stack
 from pyro_idvae.programs.sites import check_sampled
 
@@ -131,6 +133,8 @@ class Sampling:
             torch.manual_seed(self.seed)
         if self.kernel in KERNELS:
             return self._run_chains(bound)
+        with as_found(bound.model):
+            check_factorises(bound)
         seed = agreed_seed(self.seed)
         return sample_rows(
             bound,

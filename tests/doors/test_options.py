@@ -360,7 +360,7 @@ REFUSED = [
     (
         lambda: idvae.autopsy(vae().model, vae().guide, X, mcmc_options={"foo": 1}),
         ArgumentError,
-        "mcmc_options has ['foo']: expected some of ['jit_compile', 'kernel',",
+        "mcmc_options has ['foo']: expected some of ['block_size', 'jit_compile',",
     ),
     (
         lambda: idvae.autopsy(vae().model, vae().guide, X, mcmc_options=3),

@@ -15,7 +15,6 @@ from pyro_idvae.infer.rowwise.blocks import Block
 from pyro_idvae.infer.rowwise.vectorized import RowSampler, Sweep
 from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.bound_model import BoundModel, Values
-from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.row_density import RowDensity
 from pyro_idvae.programs.run import silent
 
@@ -43,7 +42,7 @@ def sample_rows(
     Processes that ``torchrun`` started share the blocks, and all return the draws of all rows.
 
     Args:
-        bound: the model on its data.
+        bound: the model on its data, known to factorise over its plate.
         blocks: all its data points.
         chains: of each.
         warmup_steps: iterations that adapt.
@@ -52,11 +51,8 @@ def sample_rows(
         **options: further arguments of :class:`RowSampler`.
 
     Raises:
-        ArgumentError: for rows that are not independent.
         KeyboardInterrupt: if there was no draw yet, or if others were drawing, too.
     """
-    with as_found(bound.model):
-        check_factorises(bound)
 
     def draw(own: Sequence[Block]) -> list[Drawn]:
         if not own:
