@@ -27,7 +27,7 @@ BRIEF = {
     "num_samples": 20,
     "num_chains": 1,
     "num_steps": 3,
-    "mcmc_options": {"warmup_steps": 5},
+    "mcmc_options": {"warmup_steps": 30},
 }
 
 

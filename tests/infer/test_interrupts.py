@@ -29,7 +29,7 @@ FEW = {
     "num_samples": 20,
     "num_chains": 1,
     "num_steps": 2,
-    "mcmc_options": {"warmup_steps": 5},
+    "mcmc_options": {"warmup_steps": 30},
     "seed": 0,
 }
 SHORT = {
