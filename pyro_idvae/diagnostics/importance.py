@@ -140,7 +140,7 @@ def importance_log_likelihood(
     def of(own: Sequence[Block]) -> list[tuple[Array, Array]]:
         found = []
         total = sum(block.kept for block in own) * num_samples
-        hidden = not progress or Ranks.here().rank > 0
+        hidden = not (progress and Ranks.here().speaks)
         with tqdm(total=total, desc="importance sampling", disable=hidden) as bar:
             for block in own:
                 index = block.rows[: block.kept]

@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 
 from pyro_idvae.errors import RankError
+from pyro_idvae.infer.rowwise.stream import drawn_seed
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
@@ -27,6 +28,11 @@ class Ranks(NamedTuple):
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls(0, 1)
         return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this is the one process that shows how far the work is."""
+        return self.rank == 0
 
 
 class _Report(NamedTuple):
@@ -90,7 +96,7 @@ def agreed_seed(seed: int | None) -> int:
         seed: the one given.
     """
     if seed is None:
-        seed = int(torch.randint(2**62, ()))
+        seed = drawn_seed()
         if Ranks.here().size > 1:
             said: list[Any] = [seed]
             distributed.broadcast_object_list(said, src=0)

@@ -47,7 +47,7 @@ def _annealed(annealer: Annealer, progress: bool, blocks: Sequence[Block]) -> li
     """Return what is done of some blocks, when an interrupt comes perhaps not all."""
     done: list[Annealed] = []
     rows = sum(block.kept for block in blocks)
-    hidden = not progress or Ranks.here().rank > 0
+    hidden = not (progress and Ranks.here().speaks)
     with tqdm(total=rows, desc="annealing", unit="row", disable=hidden) as bar:
         try:
             with as_found(annealer.bound.model):

@@ -61,7 +61,7 @@ def sample_rows(
             sampler = RowSampler(
                 bound, chains=chains, warmup_steps=warmup_steps, blocks=own, **options
             )
-        found = _run(sampler, num_samples, progress and Ranks.here().rank == 0)
+        found = _run(sampler, num_samples, progress and Ranks.here().speaks)
         whole = len(found) == num_samples or Ranks.here().size == 1
         return _by_block(found, own) if whole else []
 

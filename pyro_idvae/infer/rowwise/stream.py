@@ -11,6 +11,11 @@ import torch
 from torch import Tensor
 
 
+def drawn_seed() -> int:
+    """Return a seed from torch's generator."""
+    return int(torch.randint(2**62, ()))
+
+
 class Stream:
     """torch's generators for one part of the work, as it left them.
 

@@ -25,6 +25,7 @@ from pyro_idvae.infer.rowwise.starts import (
     scattered,
     searched_start,
 )
+from pyro_idvae.infer.rowwise.stream import drawn_seed
 from pyro_idvae.infer.rowwise.trajectory import Dynamics, Outcome
 from pyro_idvae.programs.arguments import take_rows
 from pyro_idvae.programs.bound_model import BoundModel, Values
@@ -71,9 +72,7 @@ class RowSampler:
     ) -> None:
         check_factorises(bound)
         self.bound, self.chains, self.warmup_steps = bound, chains, warmup_steps
-        if blocks is None:
-            blocks = split_rows(bound, chains, None, int(torch.randint(2**62, ())))
-        self.blocks = blocks
+        self.blocks = blocks or split_rows(bound, chains, None, drawn_seed())
         self.target_accept_prob, self.jit_compile = target_accept_prob, jit_compile
         self.recorded: CapturedFunction | None = None
         self.compiled: Dynamics | None = None
@@ -245,7 +244,7 @@ class VectorizedHMC(MCMCKernel):
     def setup(self, warmup_steps: int, *args: Any, **kwargs: Any) -> None:
         """Find the starts for the model's arguments."""
         bound = open_model(self.model, (args, kwargs))
-        blocks = split_rows(bound, 1, self.block_size, int(torch.randint(2**62, ())))
+        blocks = split_rows(bound, 1, self.block_size, drawn_seed())
         self.sampler = RowSampler(
             bound, chains=1, warmup_steps=warmup_steps, blocks=blocks, **self.options
         )
