@@ -38,7 +38,7 @@ def interrupted(*_, **__):
 def test_a_spare_latent_collapses_and_the_signal_does_not(monkeypatch, tmp_path, capsys):
     options = {
         "num_data": 40,
-        "num_samples": 60,
+        "num_samples": 120,
         "warmup_steps": 40,
         "num_chains": 2,
         "num_steps": 100,
