@@ -15,7 +15,13 @@ from pyro_idvae.distributions import (
     make_injective,
     wanted_rate,
 )
-from pyro_idvae.errors import ArgumentError, CheckpointError, DataError, ShapeError
+from pyro_idvae.errors import (
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    NoClosedFormError,
+    ShapeError,
+)
 from pyro_idvae.infer.laplace.log_joint import LogJoint
 from pyro_idvae.transforms import brenier_injection, injective_linear
 from tests.testing.table import at_base, base_of
@@ -42,6 +48,27 @@ def test_at_the_base_rates_the_information_is_one_and_the_mean_is_the_datas(name
     if name == "beta":  # the smoothed start of a family without a mean of its own
         return
     torch.testing.assert_close(family(here).mean, wanted, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", [*WITH_UNITS, "categorical", "multinomial"])
+def test_a_float32_family_takes_float64_parameters(name):
+    """As its certificate does, which is worked out in float64."""
+    counts = (torch.tensor(5.0),) if name == "multinomial" else ()
+    family = at_base(name, *counts, **WITH_UNITS.get(name, {}))
+    torch.manual_seed(0)
+    eta, other = torch.randn(2, 4, family.parameter_dim(3)).double()
+    x = family(eta, *counts).sample().float()
+    for measured in (
+        lambda eta: family.bhattacharyya(eta, other.to(eta), *counts),
+        lambda eta: family.fisher_information(eta, *counts),
+        lambda eta: family.least_curvature(eta, 0.3),
+        lambda eta: family(eta, *counts).log_prob(x),
+    ):
+        try:
+            rough = measured(eta.float())
+        except NoClosedFormError:
+            continue
+        torch.testing.assert_close(measured(eta).float(), rough, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "trials"), [("categorical", 1), ("multinomial", 5)])
