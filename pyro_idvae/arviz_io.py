@@ -55,6 +55,17 @@ class Variable(NamedTuple):
     """Written to the variable."""
 
 
+def dims_of(group: str, variable: Variable) -> tuple[str, ...]:
+    """Return the names of all dimensions of a variable, those of draws among them."""
+    return variable.dims if group in UNSAMPLED_GROUPS else (*variable.sampled, *variable.dims)
+
+
+def axis_of(group: str, variable: Variable, dim: str) -> int | None:
+    """Return which axis of a variable a dimension is, or None."""
+    names = dims_of(group, variable)
+    return names.index(dim) if dim in names else None
+
+
 def _dataset(
     group: str,
     variables: Mapping[str, Variable],
@@ -63,13 +74,13 @@ def _dataset(
 ) -> xr.Dataset:
     arrays = {}
     used: dict[str, int] = {}
-    for name, (values, dims, sampled, own) in variables.items():
-        names = dims if group in UNSAMPLED_GROUPS else (*sampled, *dims)
+    for name, variable in variables.items():
+        values, names = variable.values, dims_of(group, variable)
         if len(names) != values.ndim:
             raise ValueError(
                 f"{group}/{name} has shape {values.shape} but dimensions {names}: name each one"
             )
-        arrays[name] = (names, values, own)
+        arrays[name] = (names, values, variable.attrs)
         used.update(zip(names, values.shape, strict=True))
     labels = {name: coords.get(name, np.arange(size)) for name, size in used.items()}
     return xr.Dataset(arrays, coords=labels, attrs=dict(attrs))

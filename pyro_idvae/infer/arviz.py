@@ -4,22 +4,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.infer.draws import Draws, draw_guide, evaluated, predictive
-from pyro_idvae.infer.groups import to_groups
+from pyro_idvae.arviz_io import to_arviz
+from pyro_idvae.infer.draws import Draws, draw_guide, evaluated, predictive, shape_of
+from pyro_idvae.infer.groups import attributes_of, groups_of, joined_groups, labels_of
 from pyro_idvae.infer.interrupts import Steps
+from pyro_idvae.infer.limits import Candidates, Limits, add_directions, find_directions, limit_sums
 from pyro_idvae.infer.names import Names
 from pyro_idvae.infer.samples import check_samples, read_samples
+from pyro_idvae.infer.shares import Shares
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
-from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.programs.bound_model import Values
 from pyro_idvae.programs.door import open_model, open_pair
 from pyro_idvae.programs.run import Program
+
+DIRECTIONS = 1
+"""The stage of random numbers in which directions are bounded."""
 
 
 def check_counts(num_prior_samples: int | None, num_limit_draws: int | None = None) -> None:
@@ -31,37 +38,78 @@ def check_counts(num_prior_samples: int | None, num_limit_draws: int | None = No
 
 
 def finished(
-    bound: BoundModel,
-    draws: Draws,
+    shares: Shares,
+    draws: Sequence[Draws],
     names: Names,
     *,
-    num_prior_samples: int | None,
+    method: str,
+    num_prior_samples: int,
     num_limit_draws: int | None,
     posterior_predictive: bool,
+    independent: bool = False,
+    complete: bool = True,
     steps: Steps | None = None,
 ) -> Any:
     """Return ArviZ data of draws, with draws from the prior and, if wanted, new observations.
 
     Args:
-        bound: the model the draws are of.
-        draws: the draws.
+        shares: the models the draws are of, in parts.
+        draws: the draws of each part.
         names: what dimensions and labels are called.
-        num_prior_samples: draws from the prior; as many as draws in a chain if None.
+        method: how they were made.
+        independent: whether they are independent.
+        num_prior_samples: draws from the prior.
         num_limit_draws: draws to bound the marginals by; see :func:`from_mcmc`.
         posterior_predictive: whether to draw new observations.
+        complete: whether these are all the draws that were wanted.
         steps: what an interrupt does to what is computed here; it is raised if None.
     """
     steps = steps or Steps()
-    count = draws.shape[1] if num_prior_samples is None else num_prior_samples
-    whole = steps.needed(lambda: draws.with_prior(bound, count))
+    whole = steps.needed(
+        lambda: shares.here(lambda bound, own: own.with_prior(bound, num_prior_samples), draws)
+    )
+    directions: list[Candidates] = []
     if num_limit_draws != 0:
-        limited = partial(whole.with_limits, bound, num_limit_draws)
-        whole = steps.wanted("limits of the marginals", limited, whole)
-    new: Values | None = None
+        limited = partial(_limited, shares, whole, num_limit_draws)
+        words = "limits of the marginals"
+        whole, directions = steps.wanted(words, limited, (whole, directions))
+    new: Sequence[Values | None] = [None] * len(whole)
     if posterior_predictive:
-        predicted = partial(predictive, bound, draws.values)
-        new = steps.wanted("posterior_predictive", predicted, None)
-    return steps.needed(lambda: to_groups(bound, whole, names, new_observations=new))
+        predicted = partial(shares.here, predictive, [own.values for own in draws])
+        new = steps.wanted("posterior_predictive", predicted, new)
+
+    def gathered() -> Any:
+        groups = shares.everywhere(partial(groups_of, names=names), whole, new)
+        attrs = attributes_of(names, method=method, independent=independent, complete=complete)
+        labels = labels_of(names, directions)
+        return to_arviz(joined_groups(groups, names), coords=labels, attrs=attrs)
+
+    return steps.needed(gathered)
+
+
+def _limited(
+    shares: Shares, draws: Sequence[Draws], number: int | None
+) -> tuple[list[Draws], list[Candidates]]:
+    """Return draws with the masses of their chains and bounds of coordinates and directions."""
+    whole = [
+        portion.run(partial(own.with_coordinate_limits, num_draws=number, share=portion.share))
+        for portion, own in zip(shares.portions, draws, strict=True)
+    ]
+    if whole and whole[0].independent:
+        return whole, []
+    # Directions are those of all rows: once more over all parts.
+    later = shares.at_stage(DIRECTIONS)
+    replacing = later.here(lambda bound, own: own.replacing(bound, number), whole)
+    limits = [own.limits or Limits({}) for own in whole]
+    candidates = find_directions(
+        shares.bound,
+        later.everywhere(limit_sums, limits),
+        lambda step: later.everywhere(lambda _, own: step(own), replacing),
+    )
+    found = later.here(
+        lambda _, own, drawn: add_directions(own, drawn, candidates), limits, replacing
+    )
+    return [replace(own, limits=one) for own, one in zip(whole, found, strict=True)], candidates
 
 
 @left_as_found
@@ -123,10 +171,12 @@ def from_guide(
     bound = open_pair(model, guide, as_arguments(data))
     names = Names.of(bound, coords, dims)
     return finished(
-        bound,
-        draw_guide(bound, num_samples),
+        Shares.whole(bound),
+        [draw_guide(bound, num_samples)],
         names,
-        num_prior_samples=num_prior_samples,
+        method="svi",
+        independent=True,
+        num_prior_samples=num_prior_samples or num_samples,
         num_limit_draws=None,
         posterior_predictive=posterior_predictive,
     )
@@ -189,10 +239,11 @@ def from_mcmc(
     names = Names.of(bound, coords, dims, taken=stats)
     values = check_samples(bound, values, stats)
     return finished(
-        bound,
-        evaluated(bound, values, stats, independent=False, method=inference_method),
+        Shares.whole(bound),
+        [evaluated(bound, values, stats, independent=False, method=inference_method)],
         names,
-        num_prior_samples=num_prior_samples,
+        method=inference_method,
+        num_prior_samples=num_prior_samples or shape_of(values)[1],
         num_limit_draws=num_limit_draws,
         posterior_predictive=posterior_predictive,
     )

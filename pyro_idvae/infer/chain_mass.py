@@ -55,7 +55,9 @@ class ChainMass(NamedTuple):
 
 
 @torch.no_grad()
-def chain_mass(bound: BoundModel, values: Values) -> ChainMass | None:
+def chain_mass(
+    bound: BoundModel, values: Values, most_annealed: int = MOST_ANNEALED
+) -> ChainMass | None:
     r"""Weigh the chains of each row in which they disagree, R-hat being above 1.05.
 
     From each chain's draws comes a density :math:`t_c` of the unconstrained latents, Student-t
@@ -73,6 +75,7 @@ def chain_mass(bound: BoundModel, values: Values) -> ChainMass | None:
     Args:
         bound: the model on its data.
         values: draws of shape ``(chain, draw) + site shape``.
+        most_annealed: rows whose particles are annealed, at most.
 
     Returns:
         None for a single chain, or where rows have no density of their own.
@@ -102,7 +105,7 @@ def chain_mass(bound: BoundModel, values: Values) -> ChainMass | None:
                 found.append(_settled(bound, u[:, :, part], part))
             shares = torch.cat([one for one, _ in found], 1)
             sizes = torch.cat([other for _, other in found])
-            left = torch.nonzero(sizes == 0).squeeze(-1)[:MOST_ANNEALED]
+            left = torch.nonzero(sizes == 0).squeeze(-1)[:most_annealed]
             if len(left) and draws >= LEAST_DRAWS:
                 some = rows[left]
                 shares[:, left], sizes[left] = _annealed(bound, u[:, :, some], some)

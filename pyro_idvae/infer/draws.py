@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -10,8 +11,17 @@ import torch
 from torch import Tensor
 
 from pyro_idvae._chains import balanced
-from pyro_idvae.infer.chain_mass import ChainMass, chain_mass
-from pyro_idvae.infer.limits import Limits, guide_limits, latent_limits
+from pyro_idvae.infer.chain_mass import MOST_ANNEALED, ChainMass, chain_mass
+from pyro_idvae.infer.limits import (
+    Limits,
+    Replacing,
+    add_directions,
+    coordinate_limits,
+    find_directions,
+    guide_limits,
+    limit_sums,
+    replacing_of,
+)
 from pyro_idvae.infer.normal_scores import normal_scores
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.side_by_side import (
@@ -71,14 +81,34 @@ class Draws:
 
         Args:
             bound: the model on its data, with the guide if the draws are a guide's.
-            num_draws: draws to find them from; 0 for none, None for what costs a fifth of sampling.
+            num_draws: draws to find them from; None for what costs a fifth of sampling.
         """
-        mass = None if self.independent else chain_mass(bound, self.values)
-        if num_draws == 0:
-            return replace(self, mass=mass)
+        found = self.with_coordinate_limits(bound, num_draws)
+        replacing = None if self.independent else found.replacing(bound, num_draws)
+        if found.limits is None or replacing is None:
+            return found
+        sums = [limit_sums(bound, found.limits)]
+        candidates = find_directions(bound, sums, lambda step: [step(replacing)])
+        return replace(found, limits=add_directions(found.limits, replacing, candidates))
+
+    def with_coordinate_limits(
+        self, bound: BoundModel, num_draws: int | None = None, *, share: float = 1.0
+    ) -> Draws:
+        """Return these draws with the masses of chains and the bounds of single coordinates.
+
+        Args:
+            bound: the model on its data, with the guide if the draws are a guide's.
+            num_draws: draws to find them from.
+            share: of these rows among all.
+        """
         if self.independent:
             return replace(self, limits=guide_limits(bound, self.values))
-        return replace(self, mass=mass, limits=latent_limits(bound, self.values, mass, num_draws))
+        whole = replace(self, mass=chain_mass(bound, self.values, math.ceil(share * MOST_ANNEALED)))
+        return replace(whole, limits=coordinate_limits(whole.replacing(bound, num_draws)))
+
+    def replacing(self, bound: BoundModel, num_draws: int | None) -> Replacing | None:
+        """Return the draws in which latents are replaced; None if none can be bounded."""
+        return replacing_of(bound, self.values, self.mass, num_draws)
 
     def weighed(self, bound: BoundModel) -> Values:
         """Return the latents with the chains of each row in the shares of their modes' masses."""

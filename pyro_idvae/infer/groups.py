@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 from uuid import uuid4
 
@@ -12,8 +13,9 @@ import pyro
 from torch import Tensor
 
 from pyro_idvae._stored import checksum
-from pyro_idvae.arviz_io import Variable, to_arviz
+from pyro_idvae.arviz_io import Variable, axis_of
 from pyro_idvae.infer.draws import Draws
+from pyro_idvae.infer.limits import Candidates
 from pyro_idvae.infer.names import Names
 from pyro_idvae.programs.bound_model import BoundModel, Values
 
@@ -21,20 +23,20 @@ Groups = dict[str, dict[str, Variable]]
 Array = np.ndarray[Any, Any]
 
 
-def to_groups(
-    bound: BoundModel,
-    draws: Draws,
-    names: Names,
-    *,
-    new_observations: Values | None = None,
-) -> Any:
-    """Return ArviZ data of posterior draws; the groups of :func:`from_guide`.
+TOTALS: dict[str, Any] = {"energy": np.add, "diverging": np.logical_or}
+"""How statistics of all rows come from those of parts of the rows."""
+
+
+def groups_of(
+    bound: BoundModel, draws: Draws, new_observations: Values | None, names: Names
+) -> Groups:
+    """Return posterior draws as the groups of :func:`from_guide`, in plain arrays.
 
     Args:
         bound: the model the draws are of.
         draws: the draws.
-        names: what dimensions and labels are called.
         new_observations: draws of the posterior predictive.
+        names: what dimensions and labels are called.
     """
     observed = {name: bound.trace.nodes[name]["value"] for name in bound.observed}
     groups: Groups = {
@@ -52,19 +54,55 @@ def to_groups(
     }
     if new_observations is not None:
         groups["posterior_predictive"] = _variables(names, new_observations)
-    attrs = {
+    return groups
+
+
+def joined_groups(parts: Sequence[Groups], names: Names) -> Groups:
+    """Return groups of parts of the rows as those of all rows."""
+    first, *others = parts
+    if not others:
+        return first
+    return {
+        group: {
+            name: _joined(group, name, [part[group][name] for part in parts], names)
+            for name in variables
+        }
+        for group, variables in first.items()
+    }
+
+
+def _joined(group: str, name: str, parts: Sequence[Variable], names: Names) -> Variable:
+    axis = axis_of(group, parts[0], names.data_dim)
+    arrays = [part.values for part in parts]
+    if axis is not None:
+        return parts[0]._replace(values=np.concatenate(arrays, axis))
+    if group == "sample_stats" and name in TOTALS:
+        return parts[0]._replace(values=reduce(TOTALS[name], arrays))
+    return parts[0]
+
+
+def attributes_of(
+    names: Names, *, method: str, independent: bool, complete: bool
+) -> dict[str, Any]:
+    """Return what is written to every group.
+
+    Args:
+        names: what dimensions are called.
+        method: how the draws were made.
+        independent: whether they are independent.
+        complete: whether they are all that were wanted.
+    """
+    return {
         "inference_library": "pyro",
         "inference_library_version": pyro.__version__,
-        "inference_method": draws.method,
+        "inference_method": method,
         # netCDF has no booleans.
-        "independent_draws": int(draws.independent),
-        "complete": int(draws.complete),
+        "independent_draws": int(independent),
+        "complete": int(complete),
         "data_dim": names.data_dim,
         # What tells groups that were made together from those of other draws.
         "draws_id": uuid4().hex,
     }
-    labels: dict[str, Any] = {**_direction_labels(names, draws), **names.labels}
-    return to_arviz(groups, coords=labels, attrs=attrs)
 
 
 def _array(value: Tensor) -> Array:
@@ -136,14 +174,15 @@ def _summaries(names: Names, draws: Draws) -> dict[str, Variable]:
     return found
 
 
-def _direction_labels(names: Names, draws: Draws) -> dict[str, list[str]]:
-    """Return what to call the coordinates that directions are made of."""
-    if draws.limits is None:
-        return {}
-    return {
-        f"coordinate_{'row' if part.local else 'all'}": [names.coordinates[n] for n in part.labels]
-        for part in draws.limits.directions
+def labels_of(names: Names, directions: Sequence[Candidates]) -> dict[str, Sequence[Any]]:
+    """Return the labels along dimensions, of the coordinates of directions too."""
+    coordinates = {
+        f"coordinate_{'row' if part.local else 'all'}": [
+            names.coordinates[c.label] for c in part.chosen
+        ]
+        for part in directions
     }
+    return {**coordinates, **names.labels}  # type: ignore[dict-item]
 
 
 def _prior_groups(bound: BoundModel, names: Names, draws: Draws) -> Groups:

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pyro_idvae.infer.arviz import check_counts, finished
-from pyro_idvae.infer.draws import Draws, evaluated
+from pyro_idvae.infer.draws import Draws, evaluated, shape_of
 from pyro_idvae.infer.interrupts import Steps, warn_caller
 from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.names import Names
+from pyro_idvae.infer.ranks import Ranks
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
+from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.door import open_model
 from pyro_idvae.programs.run import Program, gradients
 
@@ -135,28 +137,34 @@ def mcmc(
     check_counts(num_prior_samples, num_limit_draws)
     bound = open_model(model, as_arguments(data))
     names = Names.of(bound, coords, dims)
-    values, stats = sampling.sample(bound)
-    complete = sampling.is_complete(values)
-    steps = Steps(model, interrupted=not complete)
-    draws = steps.needed(lambda: evaluated(bound, values, stats, independent=False, method=kernel))
-    draws = replace(draws, complete=complete)
+    shares, parts = sampling.sample_parts(bound)
+    shape = shape_of(parts[0][0]) if parts else sampling.shape
+    complete = shape == sampling.shape
+    steps = Steps(model, interrupted=None if Ranks.here().size > 1 else not complete)
+    draws = steps.needed(lambda: shares.here(partial(_evaluated, kernel), parts))
     data = finished(
-        bound,
+        shares,
         draws,
         names,
-        num_prior_samples=num_prior_samples,
+        method=kernel,
+        complete=complete,
+        num_prior_samples=num_prior_samples or shape[1],
         num_limit_draws=num_limit_draws,
         posterior_predictive=posterior_predictive,
         steps=steps,
     )
     if steps.interrupted:
-        _warn(sampling, draws, steps.left_out)
+        _warn(sampling, shape, steps.left_out)
     return data
 
 
-def _warn(sampling: Sampling, draws: Draws, left_out: Sequence[str]) -> None:
+def _evaluated(kernel: str, bound: BoundModel, part: tuple[Values, Values]) -> Draws:
+    return evaluated(bound, *part, independent=False, method=kernel)
+
+
+def _warn(sampling: Sampling, shape: tuple[int, int], left_out: Sequence[str]) -> None:
     """Say what an interrupt has left."""
-    chains, each = draws.shape
+    chains, each = shape
     words = f"interrupted: {chains} of {sampling.num_chains} chains, "
     words += f"{each} of {sampling.num_samples} draws"
     if left_out:

@@ -67,6 +67,8 @@ def shared(
     try:
         found = list(work(own))
         reason = None if len(found) == len(own) else "interrupted"
+    except KeyboardInterrupt:
+        reason = "interrupted"
     except Exception as failure:  # the others must hear of whatever it is
         error, reason = failure, f"{type(failure).__name__}: {failure}"
     reports = _gathered(_Report(len(parts), found, reason))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,11 @@ from pyro_idvae.infer.draws import Draws, evaluated, shape_of
 from pyro_idvae.infer.interrupts import common
 from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.pyro_kernels import KERNELS, PYRO_KERNELS, ChainTask, run_chains
-from pyro_idvae.infer.ranks import agreed_seed
-from pyro_idvae.infer.rowwise.blocks import split_rows
-from pyro_idvae.infer.rowwise.sample_rows import sample_rows
+from pyro_idvae.infer.ranks import agreed_seed, shared
+from pyro_idvae.infer.rowwise.blocks import Block, split_rows
+from pyro_idvae.infer.rowwise.sample_rows import Drawn, joined, on_site_scale, sample_blocks
 from pyro_idvae.infer.rowwise.vectorized import TARGET_ACCEPT_PROB as VECTORIZED_ACCEPT_PROB
+from pyro_idvae.infer.shares import Portion, Shares
 from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.factorisation import check_factorises
@@ -108,37 +109,77 @@ class Sampling:
             ArgumentError: for a model with nothing to sample, or that this kernel cannot sample.
         """
         values, stats = self.sample(bound)
-        if not self.is_complete(values):
+        if shape_of(values) != self.shape:
             raise KeyboardInterrupt
         return evaluated(bound, values, stats, independent=False, method=self.kernel)
 
-    def is_complete(self, values: Values) -> bool:
-        """Tell whether draws are all that were wanted."""
-        return shape_of(values) == (self.num_chains, self.num_samples)
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of chains and of draws in each that are wanted."""
+        return self.num_chains, self.num_samples
 
     def sample(self, bound: BoundModel) -> tuple[Values, Values]:
         """Return latents of shape ``(chain, draw) + site shape``, and statistics.
 
-        After an interrupt these are the draws so far.
+        After an interrupt these are the draws so far. Processes that ``torchrun`` started share the
+        blocks of ``"vectorized"``, and all return the draws of all rows.
 
         Raises:
             ArgumentError: as :meth:`run`.
             KeyboardInterrupt: if there was no draw yet.
         """
+        self._begin(bound)
+        if self.kernel in KERNELS:
+            return self._run_chains(bound)
+        parts = shared(self.blocks(bound), lambda own: self._of_blocks(bound, own))
+        return on_site_scale(bound, joined(parts))
+
+    def sample_parts(self, bound: BoundModel) -> tuple[Shares, list[tuple[Values, Values]]]:
+        """Return the same in the blocks that are this process's.
+
+        Raises:
+            ArgumentError: as :meth:`run`.
+            KeyboardInterrupt: if there was no draw yet.
+        """
+        self._begin(bound)
+        if self.kernel in KERNELS:
+            return Shares.whole(bound), [self._run_chains(bound)]
+        blocks = self.blocks(bound)
+        portions: list[Portion] = []
+        drawn: list[tuple[Values, Values]] = []
+
+        def draw(own: Sequence[Block]) -> list[None]:
+            for block, found in zip(own, self._of_blocks(bound, own), strict=True):
+                portions.append(Portion.of(bound, block))
+                drawn.append(on_site_scale(portions[-1].bound, found))
+            return [None] * len(own)
+
+        shared(blocks, draw)
+        return Shares(bound, portions, blocks), drawn
+
+    def _begin(self, bound: BoundModel) -> None:
+        """Check that there is something to sample, and seed torch's generators."""
         if not bound.latents:
             raise ArgumentError("the model has no latent site: there is nothing to sample")
         check_sampled(bound.trace, bound.latents)
         if self.seed is not None:
             # Pyro's own seeds numpy's and Python's generators too: nothing here draws from those.
             torch.manual_seed(self.seed)
-        if self.kernel in KERNELS:
-            return self._run_chains(bound)
+
+    def blocks(self, bound: BoundModel) -> list[Block]:
+        """Return the blocks of a model's data points, its rows known to be independent.
+
+        Raises:
+            ArgumentError: if they are not.
+        """
         with as_found(bound.model):
             check_factorises(bound)
-        seed = agreed_seed(self.seed)
-        return sample_rows(
+        return split_rows(bound, self.num_chains, self.block_size, agreed_seed(self.seed))
+
+    def _of_blocks(self, bound: BoundModel, blocks: Sequence[Block]) -> list[Drawn]:
+        return sample_blocks(
             bound,
-            split_rows(bound, self.num_chains, self.block_size, seed),
+            blocks,
             chains=self.num_chains,
             warmup_steps=self.warmup,
             num_samples=self.num_samples,

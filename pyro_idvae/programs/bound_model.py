@@ -135,7 +135,9 @@ class BoundModel:
 
     def on_rows(self, rows: Tensor) -> BoundModel:
         """Return the model alone, bound to some of its data points."""
-        return BoundModel(self.model, None, take_rows(self.arguments, rows))
+        found = BoundModel(self.model, None, take_rows(self.arguments, rows))
+        found.factorises = self.factorises
+        return found
 
     def running(self) -> AbstractContextManager[None]:
         """Return the context to draw and evaluate in: model and guide in evaluation mode."""

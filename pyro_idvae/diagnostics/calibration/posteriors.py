@@ -14,7 +14,7 @@ from pyro_idvae.diagnostics.calibration.ranking import Array, Measured
 from pyro_idvae.diagnostics.calibration.simulate import Simulation
 from pyro_idvae.diagnostics.weights import weigh
 from pyro_idvae.errors import ArgumentError
-from pyro_idvae.infer.draws import Draws, draw_guide, evaluated
+from pyro_idvae.infer.draws import Draws, draw_guide, evaluated, shape_of
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.guide_density import check_guide_density
@@ -53,7 +53,7 @@ class KernelPosterior:
     def draw(self, bound: BoundModel) -> Drawn:
         """Return draws of the chains; after an interrupt, those so far."""
         values, stats = self.sampling.sample(bound)
-        complete = self.sampling.is_complete(values)
+        complete = shape_of(values) == self.sampling.shape
         method = self.sampling.kernel
         draws = evaluated(bound, values, stats, independent=False, method=method)
         return Drawn(draws, complete)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,12 +43,25 @@ class Directions(NamedTuple):
     """Of shape ``(directions, rows)``, or ``(directions, 1)`` of global latents."""
 
 
-def find_directions(
-    replacing: Replacing, found: Mapping[Coordinate, Moments]
-) -> tuple[Directions, ...]:
-    r"""Return directions of Normal latents that may be dead, with the bounds of coordinates.
+class Candidates(NamedTuple):
+    """Directions that may be dead."""
 
-    Candidates are the eigenvectors of the mean posterior covariance, in units of the prior, whose
+    chosen: tuple[Coordinate, ...]
+    local: bool
+    vectors: Array
+    """Unit vectors, of shape ``(directions, coordinates)``."""
+
+
+Each = Callable[[Callable[[Replacing], Any]], Sequence[Any]]
+"""Evaluates a function of the draws of each part of the data, wherever these are."""
+
+
+def find_candidates(
+    bound: BoundModel, means: Mapping[Coordinate, float], each: Each
+) -> list[Candidates]:
+    r"""Return directions of Normal latents that may be dead.
+
+    They are the eigenvectors of the mean posterior covariance, in units of the prior, whose
     eigenvalues are near 1, and those of
 
     .. math:: \mathbb E\bigl[\nabla_z\log p(x|z)\,\nabla_z\log p(x|z)^\top\bigr]
@@ -56,22 +70,45 @@ def find_directions(
     prior's proves nothing; the bound is that of :class:`Replacing`, with uᵀz replaced.
 
     Args:
-        replacing: the draws.
-        found: the bounds of the coordinates.
+        bound: the model on all data, or on those of any part.
+        means: the mean bound of each coordinate, over all rows.
+        each: of the parts of the data.
     """
-    bound = replacing.bound
-    parts = []
+    found = []
     for local in (True, False):
-        chosen = [
+        chosen = tuple(
             coordinate
-            for coordinate, moments in found.items()
+            for coordinate, mean in means.items()
             if (bound.row_place(coordinate.site) is not None) == local
-            and moments.mean.mean() > KNOWN
+            and mean > KNOWN
             and normal_prior(bound, coordinate.site) is not None
-        ]
+        )
         if 2 <= len(chosen) <= MOST_COORDINATES:
-            parts.append(_directions(replacing, chosen, local))
-    return tuple(part for part in parts if part is not None)
+            vectors = _candidates(each(partial(_spread, chosen=chosen, local=local)))
+            if len(vectors):
+                found.append(Candidates(chosen, local, vectors))
+    return found
+
+
+@torch.no_grad()
+def bound_directions(replacing: Replacing, candidates: Candidates) -> Directions:
+    """Return bounds of directions."""
+    chosen, local, vectors = candidates
+    standard = _Standardised(replacing.bound, chosen, local)
+    scores = standard.take(replacing.base)
+    fresh = torch.randn(scores.shape[:-1], dtype=scores.dtype, device=scores.device)
+    bounds = []
+    for u in vectors:
+        direction = torch.as_tensor(u, dtype=scores.dtype, device=scores.device)
+        step = fresh - scores @ direction
+        moved = standard.put(replacing.base, scores + step.unsqueeze(-1) * direction)
+        bounds.append(replacing.moments(moved, local=local))
+    return Directions(
+        tuple(c.label for c in chosen),
+        local,
+        vectors,
+        Moments(*(np.stack(part) for part in zip(*bounds, strict=True))),
+    )
 
 
 def normal_prior(bound: BoundModel, name: str) -> tuple[Tensor, Tensor] | None:
@@ -88,7 +125,7 @@ def normal_prior(bound: BoundModel, name: str) -> tuple[Tensor, Tensor] | None:
 class _Standardised:
     """Draws of some coordinates in units of their Normal priors, and back."""
 
-    def __init__(self, bound: BoundModel, chosen: list[Coordinate], local: bool) -> None:
+    def __init__(self, bound: BoundModel, chosen: Sequence[Coordinate], local: bool) -> None:
         self.bound, self.chosen, self.local = bound, chosen, local
         priors = {c.site: normal_prior(bound, c.site) for c in chosen}
         self.priors = {name: prior for name, prior in priors.items() if prior is not None}
@@ -112,38 +149,36 @@ class _Standardised:
         return moved
 
 
-def _directions(replacing: Replacing, chosen: list[Coordinate], local: bool) -> Directions | None:
+class _Spread(NamedTuple):
+    """Sums over the rows of a part of the data, in units of the prior."""
+
+    covariance: Array
+    """Of posterior draws."""
+    information: Array
+    """Of outer products of gradients."""
+    rows: int
+
+
+@torch.no_grad()
+def _spread(replacing: Replacing, *, chosen: tuple[Coordinate, ...], local: bool) -> _Spread:
     standard = _Standardised(replacing.bound, chosen, local)
     scores = standard.take(replacing.base)
-    candidates = _candidates(replacing, standard, scores)
-    if not len(candidates):
-        return None
-    fresh = torch.randn(scores.shape[:-1], dtype=scores.dtype, device=scores.device)
-    bounds = []
-    for u in candidates:
-        direction = torch.as_tensor(u, dtype=scores.dtype, device=scores.device)
-        step = fresh - scores @ direction
-        moved = standard.put(replacing.base, scores + step.unsqueeze(-1) * direction)
-        bounds.append(replacing.moments(moved, local=local))
-    return Directions(
-        tuple(c.label for c in chosen),
-        local,
-        candidates,
-        Moments(*(np.stack(part) for part in zip(*bounds, strict=True))),
-    )
-
-
-def _candidates(replacing: Replacing, standard: _Standardised, scores: Tensor) -> Array:
-    """Return unit vectors off the axes, of shape ``(directions, coordinates)``."""
     draws = scores.double().cpu().numpy().reshape(*replacing.shape, *scores.shape[1:])
-    if replacing.mass is not None and standard.local:
+    if replacing.mass is not None and local:
         draws = balanced(draws, replacing.mass.mass.cpu().double().numpy())
     draws = draws.reshape(-1, *draws.shape[2:])
     centred = draws - draws.mean(0)
-    covariance = np.einsum("sni,snj->ij", centred, centred) / (centred.shape[0] * centred.shape[1])
+    covariance = np.einsum("sni,snj->ij", centred, centred) / len(centred)
+    return _Spread(covariance, _information(replacing, standard, scores), scores.shape[1])
+
+
+def _candidates(spreads: Sequence[_Spread]) -> Array:
+    """Return unit vectors off the axes, of shape ``(directions, coordinates)``."""
+    rows = sum(part.rows for part in spreads)
+    covariance = np.stack([part.covariance for part in spreads]).sum(0) / rows
+    information = np.stack([part.information for part in spreads]).sum(0) / rows
     values, vectors = np.linalg.eigh(covariance)
     near = (values > NEAR_ONE[0]) & (values < NEAR_ONE[1])
-    information = _information(replacing, standard, scores)
     # What one prior standard deviation changes in nats, squared: J of a direction is about as much.
     weights, axes = np.linalg.eigh(information)
     others = sorted(vectors.T[near], key=lambda u: abs(float(u @ covariance @ u) - 1.0))
@@ -156,11 +191,11 @@ def _candidates(replacing: Replacing, standard: _Standardised, scores: Tensor) -
             found.append(u * np.sign(u[np.abs(u).argmax()]))
             rest = u - span @ u
             span = span + np.outer(rest, rest) / (rest @ rest)
-    return np.stack(found[:MOST]) if found else np.empty((0, scores.shape[-1]))
+    return np.stack(found[:MOST]) if found else np.empty((0, len(covariance)))
 
 
 def _information(replacing: Replacing, standard: _Standardised, scores: Tensor) -> Array:
-    """Return the mean of the gradients' outer products, in units of the prior."""
+    """Return the sum over rows of the gradients' mean outer products, in units of the prior."""
     index = torch.linspace(0, len(scores) - 1, min(GRADIENT_DRAWS, len(scores))).long()
     total: Any = 0.0
     with torch.enable_grad():
@@ -176,7 +211,7 @@ def _information(replacing: Replacing, standard: _Standardised, scores: Tensor) 
                 continue
             (gradient,) = torch.autograd.grad(height, leaf)
             flat = gradient.detach().double().flatten(0, -2).nan_to_num()
-            total = total + flat.mT @ flat / len(flat)
+            total = total + flat.mT @ flat
     if isinstance(total, float):
         return np.zeros((scores.shape[-1],) * 2)
     found: Array = (total / len(index)).cpu().numpy()

@@ -67,7 +67,6 @@ class Replacing:
         self.base = {
             name: value[:, chosen.to(value.device)].flatten(0, 1) for name, value in values.items()
         }
-        self.fresh = prior_draws(bound, chains * len(chosen)).values
         terms = densities_of(bound, self.base).likelihood
         # What is outside the data plate and the same for all draws depends on no latent.
         self.names = [
@@ -75,6 +74,10 @@ class Replacing:
         ] or list(terms)
         self.by_row = all(terms[name].dim() > 1 for name in self.names)
         self.before = self._total(terms)
+
+    def prior(self) -> Values:
+        """Return as many draws from the prior."""
+        return prior_draws(self.bound, self.shape[0] * self.shape[1]).values
 
     def _total(self, terms: Values) -> Tensor:
         """Return the log-likelihood row by row, of shape ``(draws, rows)``, or ``(draws, 1)``."""

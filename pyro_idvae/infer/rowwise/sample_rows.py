@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import trange
 
-from pyro_idvae.infer.ranks import Ranks, shared
+from pyro_idvae.infer.ranks import Ranks
 from pyro_idvae.infer.rowwise.blocks import Block
 from pyro_idvae.infer.rowwise.vectorized import RowSampler, Sweep
 from pyro_idvae.programs.as_found import as_found
@@ -27,7 +27,7 @@ class Drawn(NamedTuple):
     stats: dict[str, Tensor]
 
 
-def sample_rows(
+def sample_blocks(
     bound: BoundModel,
     blocks: Sequence[Block],
     *,
@@ -36,46 +36,52 @@ def sample_rows(
     num_samples: int,
     progress: bool,
     **options: Any,
-) -> tuple[Values, Values]:
-    """Return draws of shape ``(chain, draw) + site shape``, and statistics with rows.
-
-    Processes that ``torchrun`` started share the blocks, and all return the draws of all rows.
+) -> list[Drawn]:
+    """Return draws of the data points of some blocks, all blocks side by side.
 
     Args:
         bound: the model on its data, known to factorise over its plate.
-        blocks: all its data points.
+        blocks: of its data points.
         chains: of each.
         warmup_steps: iterations that adapt.
-        num_samples: draws a chain.
+        num_samples: draws a chain; fewer come back from a single process that is interrupted.
         progress: show a progress bar.
         **options: further arguments of :class:`RowSampler`.
 
     Raises:
-        KeyboardInterrupt: if there was no draw yet, or if others were drawing, too.
+        KeyboardInterrupt: if there was no draw yet, or if other processes are drawing, too.
     """
+    if not blocks:
+        return []
+    with as_found(bound.model):
+        sampler = RowSampler(
+            bound, chains=chains, warmup_steps=warmup_steps, blocks=blocks, **options
+        )
+    found = _run(sampler, num_samples, progress and Ranks.here().speaks)
+    if len(found) < num_samples and Ranks.here().size > 1:
+        raise KeyboardInterrupt
+    return _by_block(found, blocks)
 
-    def draw(own: Sequence[Block]) -> list[Drawn]:
-        if not own:
-            return []
-        with as_found(bound.model):
-            sampler = RowSampler(
-                bound, chains=chains, warmup_steps=warmup_steps, blocks=own, **options
-            )
-        found = _run(sampler, num_samples, progress and Ranks.here().speaks)
-        whole = len(found) == num_samples or Ranks.here().size == 1
-        return _by_block(found, own) if whole else []
 
-    parts = shared(blocks, draw)
+def on_site_scale(bound: BoundModel, drawn: Drawn) -> tuple[Values, Values]:
+    """Return latents of shape ``(chain, draw) + site shape`` and statistics, where the model is.
+
+    Args:
+        bound: the model on the data points of these draws.
+        drawn: the draws.
+    """
     device = next(iter(bound.values().values())).device
-    positions, stats = (
-        torch.cat([part.positions for part in parts], 2).to(device),
-        {
-            name: torch.cat([part.stats[name] for part in parts], 2).to(device)
-            for name in parts[0].stats
-        },
-    )
     with silent(bound.model), torch.no_grad():
-        return RowDensity(bound).constrain(positions)[0], stats
+        values, _ = RowDensity(bound).constrain(drawn.positions.to(device))
+    return values, {name: value.to(device) for name, value in drawn.stats.items()}
+
+
+def joined(parts: Sequence[Drawn]) -> Drawn:
+    """Return draws of several blocks along their rows."""
+    return Drawn(
+        torch.cat([part.positions for part in parts], 2),
+        {name: torch.cat([part.stats[name] for part in parts], 2) for name in parts[0].stats},
+    )
 
 
 def _run(sampler: RowSampler, num_samples: int, progress: bool) -> list[Sweep]:

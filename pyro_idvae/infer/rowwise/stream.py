@@ -26,6 +26,7 @@ class Stream:
         seed: of the whole work.
         part: number of the part.
         device: where it draws, besides the processor.
+        stage: 0, or the number of a later pass over all parts.
 
     Example:
         >>> import torch
@@ -39,14 +40,20 @@ class Stream:
         (True, False)
     """
 
-    def __init__(self, seed: int, part: int, device: torch.device) -> None:
-        high, low = np.random.SeedSequence((seed, part)).generate_state(2, np.uint32).tolist()
+    def __init__(self, seed: int, part: int, device: torch.device, stage: int = 0) -> None:
+        self.seed, self.part, self.device = seed, part, device
+        entropy = (seed, part, stage) if stage else (seed, part)
+        high, low = np.random.SeedSequence(entropy).generate_state(2, np.uint32).tolist()
         self.generators = [torch.default_generator]
         if device.type == "cuda":
             index = torch.cuda.current_device() if device.index is None else device.index
             self.generators.append(torch.cuda.default_generators[index])
         fresh = [torch.Generator(g.device).manual_seed(high << 31 ^ low) for g in self.generators]
         self.states: list[Tensor] = [generator.get_state() for generator in fresh]
+
+    def at_stage(self, stage: int) -> Stream:
+        """Return the stream of a later pass over this part, whatever was drawn before."""
+        return Stream(self.seed, self.part, self.device, stage)
 
     @contextmanager
     def drawing(self) -> Iterator[None]:
