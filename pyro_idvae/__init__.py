@@ -48,6 +48,7 @@ from pyro_idvae.infer import (
     load,
     make_objective,
     mcmc,
+    open_draws,
     save,
 )
 from pyro_idvae.models import (
@@ -130,6 +131,7 @@ __all__ = [
     "make_objective",
     "mcmc",
     "models",
+    "open_draws",
     "plot_calibration",
     "plot_collapse",
     "plot_compare",

@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,9 +121,29 @@ def to_arviz(
         for group, variables in groups.items()
         if variables
     }
+    return native(datasets)
+
+
+def native(datasets: Mapping[str, xr.Dataset]) -> Any:
+    """Return the native ArviZ object of datasets by group."""
     if LEGACY:
         return az.InferenceData(**datasets)  # type: ignore[arg-type,unused-ignore]
     return xr.DataTree.from_dict({f"/{group}": dataset for group, dataset in datasets.items()})
+
+
+def open_zarr(path: str | os.PathLike[str]) -> dict[str, xr.Dataset]:
+    """Return the groups of a Zarr store, whose arrays are read when they are asked for.
+
+    Args:
+        path: of the store, a folder.
+    """
+    groups = sorted(part.parent.name for part in Path(path).glob("*/.zgroup"))
+    return {
+        group: xr.open_dataset(
+            path, group=group, engine="zarr", chunks=None, consolidated=False, cache=False
+        )
+        for group in groups
+    }
 
 
 def groups_of(data: Any) -> dict[str, xr.Dataset]:

@@ -17,6 +17,7 @@ __all__ = [
     "RankError",
     "ShapeError",
     "SiteMismatchError",
+    "StoreError",
 ]
 
 
@@ -50,6 +51,10 @@ class SiteMismatchError(ValueError):
 
 class CheckpointError(ValueError):
     """A file of weights cannot be read or written, is damaged, or is of another model or fit."""
+
+
+class StoreError(ValueError):
+    """A store of draws cannot be read or written, or is of another call."""
 
 
 class ConvergenceError(RuntimeError):

@@ -16,6 +16,7 @@ from pyro_idvae.infer.laplace import AutoInjectiveLaplace
 from pyro_idvae.infer.mcmc import mcmc
 from pyro_idvae.infer.objectives import make_objective
 from pyro_idvae.infer.rowwise.vectorized import VectorizedHMC
+from pyro_idvae.infer.store import open_draws
 
 __all__ = [
     "AutoInjectiveLaplace",
@@ -31,5 +32,6 @@ __all__ = [
     "load",
     "make_objective",
     "mcmc",
+    "open_draws",
     "save",
 ]

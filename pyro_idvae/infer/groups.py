@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from pyro_idvae._stored import checksum
 from pyro_idvae.arviz_io import Variable, axis_of
 from pyro_idvae.infer.draws import Draws
-from pyro_idvae.infer.limits import Candidates
+from pyro_idvae.infer.limits import Candidates, Directions
 from pyro_idvae.infer.names import Names
 from pyro_idvae.programs.bound_model import BoundModel, Values
 
@@ -25,6 +26,7 @@ Array = np.ndarray[Any, Any]
 
 TOTALS: dict[str, Any] = {"energy": np.add, "diverging": np.logical_or}
 """How statistics of all rows come from those of parts of the rows."""
+OF_DIRECTIONS = re.compile(r"(loadings|limit_(mean|variance|size)_direction)_(row|all)$")
 
 
 def groups_of(
@@ -77,7 +79,7 @@ def _joined(group: str, name: str, parts: Sequence[Variable], names: Names) -> V
     if axis is not None:
         return parts[0]._replace(values=np.concatenate(arrays, axis))
     if group == "sample_stats" and name in TOTALS:
-        return parts[0]._replace(values=reduce(TOTALS[name], arrays))
+        return parts[0]._replace(values=totalled(name, arrays))
     return parts[0]
 
 
@@ -128,12 +130,28 @@ def _statistics(names: Names, stats: Mapping[str, Tensor]) -> dict[str, Variable
     ArviZ's own plots take one energy, and one divergence or none, for each draw.
     """
     found = dict(stats)
-    for name in ("energy", "diverging"):
+    for name in TOTALS:
         if name in stats and stats[name].dim() > 2:
-            found[f"row_{name}"] = rows = stats[name]
-            # In double: the sum over many rows is large, and its changes are what counts.
-            found[name] = rows.double().sum(-1) if name == "energy" else (rows != 0).any(-1)
+            found[f"row_{name}"] = stats[name]
+            found[name] = total_of(name, stats[name])
     return _densities(names, found)
+
+
+def total_of(name: str, rows: Tensor) -> Tensor:
+    """Return a statistic of all rows together, from that of each, ``(chain, draw, rows)``."""
+    # In double: the sum over many rows is large, and its changes are what counts.
+    return rows.double().sum(-1) if name == "energy" else (rows != 0).any(-1)
+
+
+def totalled(name: str, parts: Sequence[Array]) -> Array:
+    """Return a statistic of all rows from those of parts of them, in their order."""
+    found: Array = reduce(TOTALS[name], parts)
+    return found
+
+
+def is_of_whole(name: str) -> bool:
+    """Tell whether a variable of ``sample_stats`` is known once all rows are sampled."""
+    return name in TOTALS or OF_DIRECTIONS.match(name) is not None
 
 
 def _checksums(bound: BoundModel, names: Names, values: Values) -> dict[str, Variable]:
@@ -163,7 +181,14 @@ def _summaries(names: Names, draws: Draws) -> dict[str, Variable]:
     for name, moments in draws.limits.sites.items():
         for field, values in moments._asdict().items():
             found[f"limit_{field}_{name}"] = Variable(values, names.sites[name], ())
-    for part in draws.limits.directions:
+    return {**found, **direction_variables(names, draws.limits.directions)}
+
+
+def direction_variables(names: Names, directions: Sequence[Directions]) -> dict[str, Variable]:
+    """Return the bounds of directions."""
+    found: dict[str, Variable] = {}
+    row = (names.data_dim,)
+    for part in directions:
         scope = "row" if part.local else "all"
         own = (f"direction_{scope}",)
         found[f"loadings_{scope}"] = Variable(part.loadings, (*own, f"coordinate_{scope}"), ())

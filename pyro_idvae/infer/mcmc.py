@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pyro_idvae.infer.arviz import check_counts, finished
@@ -14,6 +16,7 @@ from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.names import Names
 from pyro_idvae.infer.ranks import Ranks
 from pyro_idvae.infer.sampling import Sampling
+from pyro_idvae.infer.store import Order, checked_folder, open_draws, sample_to
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel, Values
@@ -37,6 +40,7 @@ def mcmc(
     start: AutoInjectiveLaplace | None = None,
     kernel_options: Mapping[str, Any] | None = None,
     block_size: int | None = None,
+    store: str | os.PathLike[str] | None = None,
     num_prior_samples: int | None = None,
     num_limit_draws: int | None = None,
     posterior_predictive: bool = False,
@@ -87,6 +91,10 @@ def mcmc(
         block_size: data points that ``"vectorized"`` evaluates at once; by default what stays in a
             processor's cache, or fills a GPU. With a seed, the draws of a block depend on its
             number and its data points alone.
+        store: a folder to write the draws of ``"vectorized"`` to, block by block, for more than
+            memory holds. A run that was ended goes on where it was when the same call is made
+            again, with the same draws; with more processes or fewer, too. What comes back is
+            :func:`open_draws` of it. Needs the extra ``store``, Zarr.
         num_prior_samples: draws from the prior; ``num_samples`` by default.
         num_limit_draws: draws to bound by what each latent's marginal knows, as for
             :func:`from_mcmc`; 0 for none.
@@ -103,6 +111,7 @@ def mcmc(
         DataError: for data that are empty or not finite.
         ArgumentError: for an argument out of range, a model with nothing to sample or with latents
             whose values cannot be listed, or rows that are not independent for ``"vectorized"``.
+        StoreError: for a store that cannot be written, or is of another call.
         KeyboardInterrupt: at Ctrl-C before the first draw.
 
     Example:
@@ -135,8 +144,19 @@ def mcmc(
         progress=progress,
     )
     check_counts(num_prior_samples, num_limit_draws)
+    folder = None if store is None else checked_folder(store, sampling)
     bound = open_model(model, as_arguments(data))
     names = Names.of(bound, coords, dims)
+    if folder is not None:
+        order = Order(
+            bound,
+            sampling,
+            names,
+            num_prior_samples or num_samples,
+            num_limit_draws,
+            posterior_predictive,
+        )
+        return _stored(folder, order)
     shares, parts = sampling.sample_parts(bound)
     shape = shape_of(parts[0][0]) if parts else sampling.shape
     complete = shape == sampling.shape
@@ -156,6 +176,25 @@ def mcmc(
     if steps.interrupted:
         _warn(sampling, shape, steps.left_out)
     return data
+
+
+def _stored(folder: Path, order: Order) -> Any:
+    """Sample into a store and open it; after an interrupt too, if there is anything in it."""
+    try:
+        sample_to(folder, order)
+        return open_draws(folder)
+    except KeyboardInterrupt:
+        if Ranks.here().size > 1 or not folder.exists():
+            raise
+        data = open_draws(folder)
+        rows = data["posterior"].sizes[order.names.data_dim]
+        if rows == 0:
+            raise
+        warn_caller(
+            f"interrupted: {rows} of {order.bound.rows} data points are in the store "
+            f"{str(folder)!r}; the same call goes on"
+        )
+        return data
 
 
 def _evaluated(kernel: str, bound: BoundModel, part: tuple[Values, Values]) -> Draws:

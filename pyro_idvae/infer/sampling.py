@@ -128,10 +128,10 @@ class Sampling:
             ArgumentError: as :meth:`run`.
             KeyboardInterrupt: if there was no draw yet.
         """
-        self._begin(bound)
+        self.begin(bound)
         if self.kernel in KERNELS:
             return self._run_chains(bound)
-        parts = shared(self.blocks(bound), lambda own: self._of_blocks(bound, own))
+        parts = shared(self.blocks(bound), lambda own: self.of_blocks(bound, own))
         return on_site_scale(bound, joined(parts))
 
     def sample_parts(self, bound: BoundModel) -> tuple[Shares, list[tuple[Values, Values]]]:
@@ -141,7 +141,7 @@ class Sampling:
             ArgumentError: as :meth:`run`.
             KeyboardInterrupt: if there was no draw yet.
         """
-        self._begin(bound)
+        self.begin(bound)
         if self.kernel in KERNELS:
             return Shares.whole(bound), [self._run_chains(bound)]
         blocks = self.blocks(bound)
@@ -149,7 +149,7 @@ class Sampling:
         drawn: list[tuple[Values, Values]] = []
 
         def draw(own: Sequence[Block]) -> list[None]:
-            for block, found in zip(own, self._of_blocks(bound, own), strict=True):
+            for block, found in zip(own, self.of_blocks(bound, own), strict=True):
                 portions.append(Portion.of(bound, block))
                 drawn.append(on_site_scale(portions[-1].bound, found))
             return [None] * len(own)
@@ -157,7 +157,7 @@ class Sampling:
         shared(blocks, draw)
         return Shares(bound, portions, blocks), drawn
 
-    def _begin(self, bound: BoundModel) -> None:
+    def begin(self, bound: BoundModel) -> None:
         """Check that there is something to sample, and seed torch's generators."""
         if not bound.latents:
             raise ArgumentError("the model has no latent site: there is nothing to sample")
@@ -176,7 +176,10 @@ class Sampling:
             check_factorises(bound)
         return split_rows(bound, self.num_chains, self.block_size, agreed_seed(self.seed))
 
-    def _of_blocks(self, bound: BoundModel, blocks: Sequence[Block]) -> list[Drawn]:
+    def of_blocks(
+        self, bound: BoundModel, blocks: Sequence[Block], *, progress: bool = True
+    ) -> list[Drawn]:
+        """Return draws of some blocks, as :func:`sample_blocks` does."""
         return sample_blocks(
             bound,
             blocks,
@@ -185,7 +188,7 @@ class Sampling:
             num_samples=self.num_samples,
             target_accept_prob=self.target,
             jit_compile=self.jit_compile,
-            progress=self.progress,
+            progress=progress and self.progress,
         )
 
     def _run_chains(self, bound: BoundModel) -> tuple[Values, Values]:

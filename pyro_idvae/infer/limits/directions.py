@@ -51,6 +51,12 @@ class Candidates(NamedTuple):
     vectors: Array
     """Unit vectors, of shape ``(directions, coordinates)``."""
 
+    def without_bounds(self) -> Directions:
+        """Return these directions of no rows."""
+        nothing = np.empty((len(self.vectors), 0))
+        labels = tuple(c.label for c in self.chosen)
+        return Directions(labels, self.local, self.vectors, Moments(nothing, nothing, nothing))
+
 
 Each = Callable[[Callable[[Replacing], Any]], Sequence[Any]]
 """Evaluates a function of the draws of each part of the data, wherever these are."""
@@ -103,12 +109,8 @@ def bound_directions(replacing: Replacing, candidates: Candidates) -> Directions
         step = fresh - scores @ direction
         moved = standard.put(replacing.base, scores + step.unsqueeze(-1) * direction)
         bounds.append(replacing.moments(moved, local=local))
-    return Directions(
-        tuple(c.label for c in chosen),
-        local,
-        vectors,
-        Moments(*(np.stack(part) for part in zip(*bounds, strict=True))),
-    )
+    moments = Moments(*(np.stack(part) for part in zip(*bounds, strict=True)))
+    return candidates.without_bounds()._replace(moments=moments)
 
 
 def normal_prior(bound: BoundModel, name: str) -> tuple[Tensor, Tensor] | None:

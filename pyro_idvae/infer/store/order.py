@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is sampled into a store, and what tells it from all else."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from pyro_idvae.infer.fit.pair import PairTensors
+from pyro_idvae.infer.names import Names
+from pyro_idvae.infer.sampling import Sampling
+from pyro_idvae.programs.bound_model import BoundModel
+from pyro_idvae.programs.fingerprint import (
+    arguments_identity,
+    name_of,
+    plain,
+    tensor_identity,
+)
+
+UNCHECKED = ("progress", "seed", "block_size", "parallel")
+"""Options that do not say what the draws are of, or have a rule of their own."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A call of :func:`mcmc`.
+
+    Attributes:
+        bound: the model on its data.
+        sampling: how to sample.
+        names: what dimensions and labels are called.
+        num_prior_samples: draws from the prior.
+        num_limit_draws: draws to bound the marginals by; 0 for none, None for what is affordable.
+        posterior_predictive: whether to draw new observations.
+    """
+
+    bound: BoundModel
+    sampling: Sampling
+    names: Names
+    num_prior_samples: int
+    num_limit_draws: int | None
+    posterior_predictive: bool
+
+    def identity(self) -> dict[str, Any]:
+        """Return what tells this call from others whose draws are others, in JSON."""
+        bound, sampling, names = self.bound, self.sampling, self.names
+        tensors = PairTensors(bound.model, None, bound.parameters).live()
+        options = {
+            **asdict(replace(sampling, start=None, kernel_options={})),
+            "warmup_steps": sampling.warmup,
+            "target_accept_prob": sampling.target,
+            "num_prior_samples": self.num_prior_samples,
+            "num_limit_draws": self.num_limit_draws,
+            "posterior_predictive": self.posterior_predictive,
+        }
+        return {
+            "model": name_of(bound.model),
+            "data": arguments_identity(bound.arguments),
+            "parameters": {name: tensor_identity(v) for name, v in sorted(tensors.items())},
+            "options": {name: plain(v) for name, v in options.items() if name not in UNCHECKED},
+            "dims": {site: list(dims) for site, dims in names.sites.items()},
+            "labels": {dim: list(map(str, values)) for dim, values in names.labels.items()},
+        }
