@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pyro_idvae._stored import coordinate_labels
-from pyro_idvae.arviz_io import groups_of
 from pyro_idvae.diagnostics.edits import check_together
 from pyro_idvae.diagnostics.limits import (
     Bound,
@@ -19,7 +18,14 @@ from pyro_idvae.diagnostics.limits import (
     bounds_of,
     directions_in,
 )
-from pyro_idvae.diagnostics.reading import by_row, data_dim_of, densities, density, divergences
+from pyro_idvae.diagnostics.reading import (
+    by_row,
+    checked_groups,
+    data_dim_of,
+    densities,
+    density,
+    divergences,
+)
 from pyro_idvae.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -59,6 +65,12 @@ class Latent:
     values: Array
     prior: Array | None
     normal_scores: Array | None
+
+    def without_draws(self) -> Latent:
+        """Return the site with no rows of draws."""
+        chains, draws, _, coordinates = self.values.shape
+        nothing = np.empty((chains, draws, 0, coordinates), self.values.dtype)
+        return replace(self, values=nothing, prior=None, normal_scores=None)
 
     def cells(self) -> Array:
         """Return draws of shape ``(chain, draw, K * N)``, coordinate by coordinate, in double."""
@@ -130,6 +142,20 @@ class Latents:
         """Return the labels of a site's data points; ``["all"]`` for a global one."""
         return self.points.tolist() if latent.local else ["all"]
 
+    def without_draws(self) -> Latents:
+        """Return what is known besides draws and their densities."""
+        return replace(
+            self,
+            sites={name: site.without_draws() for name, site in self.sites.items()},
+            log_likelihood={},
+            prior_log_likelihood={},
+            log_prior={},
+            log_q=None,
+            observed={},
+            mass=None,
+            mass_size=None,
+        )
+
     @classmethod
     def of(cls, data: Any, name: str = "data") -> Latents:
         """Return the latents of ArviZ data.
@@ -144,17 +170,12 @@ class Latents:
         """
         if isinstance(data, Latents):
             return data
-        try:
-            groups = groups_of(data)
-        except TypeError as error:
-            raise ArgumentError(str(error)) from error
-        posterior = groups.get("posterior")
-        if posterior is None or not posterior.data_vars:
-            raise ArgumentError(
-                f"{name} has the groups {sorted(groups)}: expected a posterior; pass what "
-                "from_guide, mcmc or from_mcmc returns"
-            )
-        dim = data_dim_of(groups)
+        return cls.of_groups(checked_groups(data, name), name)
+
+    @classmethod
+    def of_groups(cls, groups: Mapping[str, Any], name: str) -> Latents:
+        """Return the latents of datasets by group, a posterior among them."""
+        posterior, dim = groups["posterior"], data_dim_of(groups)
         check_together(groups, dim, name)
         stats: Any = groups.get("sample_stats", {})
         prior: Any = groups.get("prior", {})

@@ -35,6 +35,11 @@ class Bound:
         kept = slice(None) if len(self.mean) == 1 else rows
         return Bound(self.mean[kept], self.variance[kept], self.size[kept])
 
+    @classmethod
+    def join(cls, parts: Sequence[Bound]) -> Bound:
+        """Return those of the rows of several parts."""
+        return cls(*(np.concatenate(arrays) for arrays in zip(*map(_fields, parts), strict=True)))
+
     def limits(self, confidence: float) -> tuple[Array, Array, Array]:
         """Return the mean over rows with its one-sided lower and upper limits."""
         rows = len(self.mean)
@@ -46,6 +51,10 @@ class Bound:
         margin = stdtrit(np.maximum(degrees, 1.0), confidence) * np.sqrt(squared)
         mean = self.mean.mean(0)
         return mean, mean - margin, mean + margin
+
+
+def _fields(bound: Bound) -> tuple[Array, Array, Array]:
+    return bound.mean, bound.variance, bound.size
 
 
 @dataclass(frozen=True, eq=False)

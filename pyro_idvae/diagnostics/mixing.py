@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -48,11 +48,51 @@ class Mixed:
         return max((float(np.max(values)) for values in self.rhat.values()), default=np.nan)
 
 
-def mixed(latents: Latents) -> Mixed:
-    """Return draws in which chains count by the masses of their modes.
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """Whether the chains of some rows agree.
 
-    A row of latents is looked at if the R-hat of any of them is above 1.05. If too many rows would
-    be left out, all are kept, and it is said.
+    Attributes:
+        rhat: split R-hat by site, of shape ``(N, K)``; empty for independent or too few draws.
+        disagree: rows in which it is above 1.05 for any latent.
+        known: rows whose chains' masses are known.
+    """
+
+    rhat: Mapping[str, Array]
+    disagree: Array
+    known: Array
+
+    @property
+    def left_out(self) -> Array:
+        """Rows whose chains disagree by more than can be weighed."""
+        return np.asarray(self.disagree & ~self.known)
+
+    @property
+    def selection(self) -> bool:
+        """Whether so many are left out that the others are a selection."""
+        return int(self.left_out.sum()) > MOST_LEFT_OUT * len(self.disagree)
+
+    @classmethod
+    def join(cls, parts: Sequence[Agreement], local: Mapping[str, bool]) -> Agreement:
+        """Return that of the rows of several parts.
+
+        Args:
+            parts: the parts.
+            local: whether a site has rows, by site.
+        """
+        rhat = {
+            name: np.concatenate([part.rhat[name] for part in parts]) if local[name] else values
+            for name, values in parts[0].rhat.items()
+        }
+        disagree, known = (
+            np.concatenate([getattr(part, field) for part in parts])
+            for field in ("disagree", "known")
+        )
+        return cls(rhat, disagree, known)
+
+
+def agreement(latents: Latents) -> Agreement:
+    """Tell in which rows chains agree.
 
     Raises:
         DataError: for draws that are not finite.
@@ -60,32 +100,63 @@ def mixed(latents: Latents) -> Mixed:
     for name, site in latents.sites.items():
         if not np.isfinite(site.values).all():
             raise DataError(f"draws of {name!r} are not all finite: look at the sampler")
-    count = max((s.values.shape[2] for s in latents.sites.values() if s.local), default=1)
-    everything, unlimited = np.arange(count), np.full(count, np.inf)
+    count = _count(latents)
+    disagree, known = np.zeros(count, dtype=bool), np.zeros(count, dtype=bool)
     if latents.independent or latents.shape[1] < 2 * LEAST_PER_CHAIN:
-        return Mixed(latents, everything, unlimited, {}, 0, 0, False)
+        return Agreement({}, disagree, known)
     rhat = {name: split_rhat(site.values) for name, site in latents.sites.items()}
-    disagree = np.zeros(count, dtype=bool)
     for name, site in latents.sites.items():
         if site.local:
             disagree |= ~(rhat[name] <= RHAT_LIMIT).all(-1)
     mass = latents.mass
-    known = np.zeros(count, dtype=bool)
-    worth = unlimited
     if mass is not None and mass.shape[1] == count:
         known = np.asarray(np.isfinite(mass).all(0))
+    return Agreement(rhat, disagree, known)
+
+
+def _count(latents: Latents) -> int:
+    return max((s.values.shape[2] for s in latents.sites.values() if s.local), default=1)
+
+
+def mixed(
+    latents: Latents, agreed: Agreement | None = None, selection: bool | None = None
+) -> Mixed:
+    """Return draws in which chains count by the masses of their modes.
+
+    A row of latents is looked at if the R-hat of any of them is above 1.05. If too many rows would
+    be left out, all are kept, and it is said.
+
+    Args:
+        latents: the draws.
+        agreed: of these draws; found if None.
+        selection: whether too many would be left out of all rows, if these are some of them.
+
+    Raises:
+        DataError: for draws that are not finite.
+    """
+    agreed = agreement(latents) if agreed is None else agreed
+    selection = agreed.selection if selection is None else selection
+    count = _count(latents)
+    everything, worth = np.arange(count), np.full(count, np.inf)
+    mass = latents.mass
+    if agreed.rhat and mass is not None and mass.shape[1] == count:
         distinct = latents.shape[0] * latents.shape[1] / (len(mass) * (mass**2).sum(0))
         size = np.inf if latents.mass_size is None else latents.mass_size
-        uneven = known & (np.ptp(mass, axis=0) > 0)
+        uneven = agreed.known & (np.ptp(mass, axis=0) > 0)
         worth = np.where(uneven, np.minimum(distinct, size), np.inf)
         latents = weighed(latents)
-    out = disagree & ~known
-    num_weighed, left_out = int((disagree & known).sum()), int(out.sum())
-    selection = left_out > MOST_LEFT_OUT * count
-    if left_out and not selection:
-        everything = np.flatnonzero(~out)
+    if agreed.left_out.any() and not selection:
+        everything = np.flatnonzero(~agreed.left_out)
         latents = some_rows(latents, everything)
-    return Mixed(latents, everything, worth[everything], rhat, num_weighed, left_out, selection)
+    return Mixed(
+        latents,
+        everything,
+        worth[everything],
+        agreed.rhat,
+        int((agreed.disagree & agreed.known).sum()),
+        int(agreed.left_out.sum()),
+        selection,
+    )
 
 
 def weighed(latents: Latents) -> Latents:

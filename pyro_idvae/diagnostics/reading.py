@@ -8,10 +8,36 @@ from typing import Any
 
 import numpy as np
 
+from pyro_idvae.arviz_io import groups_of
+from pyro_idvae.errors import ArgumentError
+
 Array = np.ndarray[Any, Any]
 
 DATA_DIMS = ("data", "row", "data_point")
 """What older files, which do not say it, call the dimension of data points."""
+
+
+def checked_groups(data: Any, name: str) -> dict[str, Any]:
+    """Return the groups of ArviZ data as datasets, a posterior among them.
+
+    Args:
+        data: the data.
+        name: of the argument, for messages.
+
+    Raises:
+        ArgumentError: for other data, or no posterior.
+    """
+    try:
+        groups: dict[str, Any] = groups_of(data)
+    except TypeError as error:
+        raise ArgumentError(str(error)) from error
+    posterior = groups.get("posterior")
+    if posterior is None or not posterior.data_vars:
+        raise ArgumentError(
+            f"{name} has the groups {sorted(groups)}: expected a posterior; pass what "
+            "from_guide, mcmc or from_mcmc returns"
+        )
+    return groups
 
 
 def data_dim_of(groups: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.names import Names
 from pyro_idvae.infer.ranks import Ranks
 from pyro_idvae.infer.sampling import Sampling
-from pyro_idvae.infer.store import Order, checked_folder, open_draws, sample_to
+from pyro_idvae.infer.store import Journal, Order, checked_folder, open_draws, sample_to
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel, Values
@@ -184,7 +184,7 @@ def _stored(folder: Path, order: Order) -> Any:
         sample_to(folder, order)
         return open_draws(folder)
     except KeyboardInterrupt:
-        if Ranks.here().size > 1 or not folder.exists():
+        if Ranks.here().size > 1 or not Journal.is_at(folder):
             raise
         data = open_draws(folder)
         rows = data["posterior"].sizes[order.names.data_dim]

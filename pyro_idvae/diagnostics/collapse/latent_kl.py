@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,10 +36,35 @@ def prior_of(latent: Latent) -> Array:
     return latent.prior
 
 
+class Pool(NamedTuple):
+    """What tells of the mixture of the posteriors of all rows."""
+
+    scores: Array | None
+    """Some draws of all rows, of shape ``(draws, K)``; None for labels."""
+    whole: bool
+    """Whether these are all draws."""
+    shares: Array | None = None
+    """For labels: sums over rows of their shares, of shape ``(K, categories)``."""
+    prior: Array | None = None
+    """And of the prior's."""
+
+
+def pooled_draws(total: int) -> Array | None:
+    """Return which of so many draws of all rows make a pool; None for all of them."""
+    if total <= POOLED:
+        return None
+    chosen = np.random.default_rng(0).choice(total, POOLED, replace=False, shuffle=False)
+    return np.sort(chosen)
+
+
 def latent_kl(
-    latent: Latent, *, independent: bool, worth: Array | float = math.inf
-) -> tuple[KLEstimate, Array]:
-    """Return KL to the prior, of shape (N, K), and that of the aggregate, of shape (K,).
+    latent: Latent,
+    *,
+    independent: bool,
+    worth: Array | float = math.inf,
+    rows: tuple[int, int] | None = None,
+) -> tuple[KLEstimate, Pool]:
+    """Return KL to the prior, of shape (N, K), and a pool of draws.
 
     Whole numbers are labels, whose prior is the frequencies of its draws. For others the sampler's
     own normal scores are exact; without them the prior's draws are its cdf.
@@ -47,6 +73,7 @@ def latent_kl(
         latent: the site.
         independent: whether posterior draws are independent.
         worth: independent draws that each row is worth at most, of shape ``(N,)``.
+        rows: the first of these rows among all, and how many all are.
     """
     most = np.asarray(worth, dtype=float)[..., None]
     values, prior = latent.values, prior_of(latent)
@@ -58,16 +85,40 @@ def latent_kl(
     else:
         scores = normal_scores(values, prior)
     kl = kl_to_normal(scores, reference_size=reference, independent=independent, worth=most)
-    return kl, _aggregate(scores, kl)
+    return kl, _pool(scores, *(rows or (0, scores.shape[2])))
 
 
-def _aggregate(scores: Array, kl: KLEstimate) -> Array:
-    """Return KL of the mixture over data points from the prior, of shape (K,)."""
-    pooled = scores.reshape(-1, scores.shape[-1])
-    chosen = np.random.default_rng(0).permutation(len(pooled))[:POOLED]
-    found = kl_to_normal(pooled[None, chosen], independent=True)
-    bias = kl.bias.mean(0) / kl.raw.shape[0] + found.bias * (len(pooled) > POOLED)
-    return np.asarray(np.maximum(found.raw - bias, 0.0))
+def _pool(scores: Array, first: int, count: int) -> Pool:
+    """Return those draws of some rows that are in the pool of all."""
+    each, rows = scores.shape[0] * scores.shape[1], scores.shape[2]
+    flat = scores.reshape(each, rows, -1)
+    chosen = pooled_draws(each * count)
+    if chosen is None:
+        return Pool(flat.reshape(each * rows, -1), True)
+    draw, row = np.divmod(chosen, count)
+    here = (row >= first) & (row < first + rows)
+    return Pool(flat[draw[here], row[here] - first], False)
+
+
+def aggregate_kl(kl: KLEstimate, pools: Sequence[Pool]) -> Array:
+    """Return KL of the mixture over data points from the prior, of shape (K,).
+
+    Args:
+        kl: of each row.
+        pools: of parts of the rows.
+    """
+    count = kl.raw.shape[0]
+    if pools[0].shares is not None:
+        shares, prior = (
+            np.sum([getattr(pool, name) for pool in pools], axis=0) / count
+            for name in ("shares", "prior")
+        )
+        found = discrete_information(shares[:, None], prior).aggregate_kl
+        return np.asarray(np.maximum(found - kl.bias.mean(0) / count, 0.0))
+    scores = np.concatenate([pool.scores for pool in pools if pool.scores is not None])
+    fitted = kl_to_normal(scores[None], independent=True)
+    bias = kl.bias.mean(0) / count + fitted.bias * (not pools[0].whole)
+    return np.asarray(np.maximum(fitted.raw - bias, 0.0))
 
 
 def _whole(values: Array) -> bool:
@@ -77,8 +128,8 @@ def _whole(values: Array) -> bool:
 
 def _of_labels(
     values: Array, prior: Array, reference: float, independent: bool, worth: Array
-) -> tuple[KLEstimate, Array]:
-    """Return KL of integer draws to the frequencies of prior draws, and that of the aggregate."""
+) -> tuple[KLEstimate, Pool]:
+    """Return KL of integer draws to the frequencies of prior draws, and sums over rows."""
     low = min(values.min(), prior.min())
     categories = max(int(max(values.max(), prior.max()) - low) + 1, 2)
     draws = values - low
@@ -87,5 +138,4 @@ def _of_labels(
     pi = (counts + 0.5) / (reference + categories / 2)
     kl = kl_from_labels(draws, pi, reference_size=reference, independent=independent, worth=worth)
     shares = np.stack([(draws == c).mean((0, 1)) for c in range(categories)], axis=-1)
-    pooled = discrete_information(np.moveaxis(shares, 0, 1), pi.mean(0)).aggregate_kl
-    return kl, np.maximum(pooled - kl.bias.mean(0) / kl.raw.shape[0], 0.0)
+    return kl, Pool(None, True, shares.sum(0), pi.sum(0))

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pyro_idvae.diagnostics.collapse.latent_kl import latent_kl, prior_of
+from pyro_idvae.diagnostics.collapse.latent_kl import Pool, aggregate_kl, latent_kl, prior_of
 from pyro_idvae.diagnostics.estimators import KLEstimate, effective_sample_size
 from pyro_idvae.diagnostics.latents import Latent
 from pyro_idvae.errors import ArgumentError, DataError
@@ -54,39 +55,78 @@ class Measured:
         )
 
 
-def measure(latent: Latent, *, independent: bool, worth: Array) -> Measured:
-    """Return the figures of a site.
+@dataclass(frozen=True)
+class MeasuredRows:
+    """What is measured of some rows, arrays of shape (N, K)."""
+
+    latent: Latent
+    kl: KLEstimate
+    pool: Pool
+    ess: Array
+    mean: Array
+    variance: Array
+    prior_variance: Array
+
+
+def measure_rows(
+    latent: Latent, *, independent: bool, worth: Array, rows: tuple[int, int] | None = None
+) -> MeasuredRows:
+    """Return what is measured of some rows of a site.
 
     Args:
         latent: its draws.
         independent: whether they are independent.
         worth: independent draws that each row is worth at most.
+        rows: the first of these rows among all, and how many all are.
 
     Raises:
         ArgumentError: if there are no prior draws, or too few of any.
         DataError: for draws that are not finite or do not move.
     """
-    values, prior = latent.values, prior_of(latent)
+    prior = prior_of(latent)
     if not np.isfinite(prior).all():
         raise DataError(f"prior draws of {latent.name!r} are not all finite: look at the model")
     most: Any = worth if latent.local else math.inf
     try:
-        kl, aggregate = latent_kl(latent, independent=independent, worth=most)
+        kl, pool = latent_kl(
+            latent, independent=independent, worth=most, rows=rows if latent.local else None
+        )
     except (ArgumentError, DataError) as error:
         raise type(error)(f"latent {latent.name!r}: {error}") from error
-    values, prior = values.astype(float), prior.astype(float)
-    count = values.shape[2]
+    values, prior = latent.values.astype(float), prior.astype(float)
     size = float(values.shape[0] * values.shape[1])
     ess = np.full(kl.raw.shape, size) if independent else effective_sample_size(values)
-    ess = np.minimum(ess, np.asarray(most, dtype=float)[..., None])
-    variance, prior_variance = values.var((0, 1)).mean(0), prior.var((0, 1)).mean(0)
+    return MeasuredRows(
+        latent.without_draws(),
+        kl,
+        pool,
+        np.minimum(ess, np.asarray(most, dtype=float)[..., None]),
+        values.mean((0, 1)),
+        values.var((0, 1)),
+        prior.var((0, 1)),
+    )
+
+
+def measured(parts: Sequence[MeasuredRows]) -> Measured:
+    """Return the figures of a site, from those of parts of its rows."""
+    latent = parts[0].latent
+    if not latent.local:
+        parts = parts[:1]
+    kl = KLEstimate.concatenate([part.kl for part in parts])
+    ess, mean, variance, prior_variance = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("ess", "mean", "variance", "prior_variance")
+    )
+    aggregate = aggregate_kl(kl, [part.pool for part in parts])
+    count = len(mean)
     nothing = np.full(kl.raw.shape[1], math.nan)
     known = latent.local and count > 1
     information = np.clip(kl.mean(0).estimate - aggregate, 0.0, math.log(count))
-    noise = (values.var((0, 1)) / ess).mean(0)
-    spread = values.mean((0, 1)).var(0, ddof=1) if known else nothing
+    noise = (variance / ess).mean(0)
+    spread = mean.var(0, ddof=1) if known else nothing
+    left, whole = variance.mean(0), prior_variance.mean(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        contraction = np.where(prior_variance > 0, 1.0 - variance / prior_variance, math.nan)
+        contraction = np.where(whole > 0, 1.0 - left / whole, math.nan)
     return Measured(
         latent=latent,
         kl=kl,

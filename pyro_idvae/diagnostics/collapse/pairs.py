@@ -34,7 +34,44 @@ class Dependence(NamedTuple):
     one of its pairs."""
 
 
-def dependence(latents: Latents, names: Sequence[str], size: float) -> Dependence:
+def looked_at(rows: int) -> Array:
+    """Return which of so many rows are looked at."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, ROWS)).astype(int))
+
+
+def labels_of(latents: Latents, names: Sequence[str]) -> list[str]:
+    """Return the labels of the coordinates of sites."""
+    return [label for name in names for label in latents.sites[name].labels]
+
+
+def standardised(latents: Latents, names: Sequence[str], rows: Array) -> Array | None:
+    """Return some draws of some rows, of shape ``(draws, rows, K)``.
+
+    Args:
+        latents: the draws.
+        names: of the sites.
+        rows: which rows.
+
+    Returns:
+        None for a single coordinate, or more than 256.
+    """
+    if not 2 <= len(labels_of(latents, names)) <= COORDINATES:
+        return None
+    chains, draws = latents.shape
+    draw = np.unique(np.linspace(0, draws - 1, min(draws, -(-DRAWS // chains))).astype(int))
+    parts = []
+    for site in (latents.sites[name] for name in names):
+        own = rows if site.local else np.zeros(1, dtype=int)
+        scores = site.values if site.normal_scores is None else site.normal_scores
+        kept = scores[:, draw][:, :, own].astype(float)
+        if site.normal_scores is None and site.prior is not None:
+            kept = kept - site.prior[:, :, own].mean((0, 1))
+        kept = kept.reshape(-1, *kept.shape[2:])
+        parts.append(np.broadcast_to(kept, (kept.shape[0], len(rows), kept.shape[2])))
+    return np.concatenate(parts, -1)
+
+
+def dependence(labels: list[str], parts: Sequence[Array | None], size: float) -> Dependence:
     """Return how far coordinates depend on one another within rows, beyond chance.
 
     Of pairs the larger of the rank correlation of the values and that of their distances from the
@@ -42,27 +79,14 @@ def dependence(latents: Latents, names: Sequence[str], size: float) -> Dependenc
     or more than 256.
 
     Args:
-        latents: the draws.
-        names: of the sites.
+        labels: of the coordinates.
+        parts: draws of parts of the rows, as :func:`standardised` returns them.
         size: effective draws.
     """
-    sites = [latents.sites[name] for name in names]
-    labels = [label for site in sites for label in site.labels]
-    if not 2 <= len(labels) <= COORDINATES:
+    known = [part for part in parts if part is not None]
+    if not known:
         return Dependence(labels, np.zeros((len(labels),) * 2), np.zeros(len(labels)))
-    chains, draws = latents.shape
-    rows = max(site.values.shape[2] for site in sites)
-    row = np.unique(np.linspace(0, rows - 1, min(rows, ROWS)).astype(int))
-    draw = np.unique(np.linspace(0, draws - 1, min(draws, -(-DRAWS // chains))).astype(int))
-    parts = []
-    for site in sites:
-        scores = site.values if site.normal_scores is None else site.normal_scores
-        kept = scores[:, draw][:, :, row if site.local else [0]].astype(float)
-        if site.normal_scores is None and site.prior is not None:
-            kept = kept - site.prior.mean((0, 1))[row if site.local else [0]]
-        kept = kept.reshape(-1, *kept.shape[2:])
-        parts.append(np.broadcast_to(kept, (kept.shape[0], len(row), kept.shape[2])))
-    values = np.concatenate(parts, -1)
+    values = np.concatenate(known, 1)
     count = max(min(size, float(len(values))), 1.0)
     pairs = np.maximum(_squared_correlation(values), _squared_correlation(np.abs(values)))
     pairs = np.maximum(pairs - 2.0 / count, 0.0)

@@ -11,10 +11,11 @@ import pandas as pd
 import xarray as xr
 
 from pyro_idvae._checks import check_list, check_real
-from pyro_idvae.diagnostics.collapse.measures import Measured, measure
-from pyro_idvae.diagnostics.collapse.pairs import dependence, strong_pairs
+from pyro_idvae.diagnostics.collapse.figures import figures_of
+from pyro_idvae.diagnostics.collapse.measures import Measured
+from pyro_idvae.diagnostics.collapse.pairs import dependence, labels_of, strong_pairs
 from pyro_idvae.diagnostics.collapse.table import ChainAgreement, CollapseReport
-from pyro_idvae.diagnostics.collapse.vector import VectorDivergence, vector_divergence
+from pyro_idvae.diagnostics.collapse.vector import VectorDivergence
 from pyro_idvae.diagnostics.collapse.verdicts import (
     COLLAPSED,
     INFORMATIVE,
@@ -28,7 +29,8 @@ from pyro_idvae.diagnostics.collapse.verdicts import (
 )
 from pyro_idvae.diagnostics.estimators import LEAST_DRAWS, LEAST_PER_CHAIN, holm
 from pyro_idvae.diagnostics.latents import Latents
-from pyro_idvae.diagnostics.mixing import Mixed, mixed
+from pyro_idvae.diagnostics.mixing import Mixed
+from pyro_idvae.diagnostics.parts import Parts
 from pyro_idvae.errors import ArgumentError
 
 NEEDED = ("posterior", "prior", "log_likelihood", "sample_stats_prior")
@@ -98,27 +100,30 @@ def collapse_report(
         Wang, Blei & Cunningham, *Posterior Collapse and Latent Variable Non-identifiability*,
         NeurIPS 2021. Hoffman & Johnson, *ELBO surgery*, 2016.
     """
-    latents = Latents.of(data)
-    missing = [group for group in NEEDED if group not in latents.groups]
+    parts = Parts.of(data)
+    groups = next(iter(parts)).groups
+    missing = [group for group in NEEDED if group not in groups]
     if missing:
         raise ArgumentError(
-            f"data has the groups {list(latents.groups)} but not {missing}: convert draws with "
+            f"data has the groups {list(groups)} but not {missing}: convert draws with "
             "from_guide, from_mcmc or mcmc"
         )
-    return report_on(latents, epsilon=epsilon, confidence=confidence, var_names=var_names)
+    return report_on(parts, epsilon=epsilon, confidence=confidence, var_names=var_names)
 
 
 def report_on(
-    latents: Latents,
+    draws: Latents | Parts,
     *,
     epsilon: float,
     confidence: float,
     var_names: Sequence[str] | None = None,
 ) -> CollapseReport:
     """Return the report on draws in plain arrays; see :func:`collapse_report`."""
+    parts = draws if isinstance(draws, Parts) else Parts([lambda: draws])
     check_real("epsilon", epsilon, above=0.0)
     check_real("confidence", confidence, above=0.5, below=1.0)
     wanted = [var_names] if isinstance(var_names, str) else var_names
+    latents = next(iter(parts))
     names = latents.names if wanted is None else check_list("var_names", wanted, "names of sites")
     if not names or any(name not in latents.sites for name in names):
         raise ArgumentError(f"var_names={var_names!r}: expected some of {sorted(latents.names)}")
@@ -129,17 +134,14 @@ def report_on(
             f"draws, {LEAST_PER_CHAIN} in each chain"
         )
     level = Level(epsilon, confidence)
-    found = mixed(latents)
-    joint = vector_divergence(found.latents, found.worth)
-    measured = [
-        measure(found.latents.sites[name], independent=latents.independent, worth=found.worth)
-        for name in names
-    ]
+    figures = figures_of(parts, names)
+    found, joint, measured = figures.found, figures.joint, figures.sites
     table = pd.concat([part.rows(epsilon, confidence) for part in measured])
     table["p_value"] = holm(table["p_value"])
     vector = _vector(joint, found, level)
     add_limits(table, found.latents, vector, level)
-    depends = dependence(found.latents, names, float(table["ess"].median()))
+    labels = labels_of(found.latents, names)
+    depends = dependence(labels, figures.draws, float(table["ess"].median()))
     judge(table, found, depends.whole, vector, level)
     if vector["verdict"] == UNDECIDED and table["verdict"].isin([INFORMATIVE, JOINT]).any():
         # What a latent is known to carry, all of them together carry.
@@ -156,7 +158,7 @@ def report_on(
         epsilon=epsilon,
         confidence=confidence,
         method="posterior" if latents.method is None else latents.method,
-        chains=ChainAgreement.of(found, len(latents.points)),
+        chains=ChainAgreement.of(found, figures.num_rows),
         num_points=int(table["data_points"].max()) if local else 0,
         independent=latents.independent,
         complete=latents.complete,

@@ -6,12 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtrit
 
-from pyro_idvae.arviz_io import pareto_k
+from pyro_idvae.diagnostics.collapse.tails import Tails, heavy_tails, tail_rows
 from pyro_idvae.diagnostics.estimators import LEAST_DRAWS, effective_sample_size
 from pyro_idvae.diagnostics.latents import Latents
 from pyro_idvae.errors import ArgumentError, DataError
@@ -21,12 +21,6 @@ Array = np.ndarray[Any, Any]
 ROUNDINGS = 4.0
 """The rounding noise of a sum of log densities is taken to be at least this many units in the last
 place."""
-
-HEAVY, ONE_DRAW = 0.5, 0.05
-"""A mean whose draws have a larger tail index, and of which one draw makes a larger share, is known
-less well than its standard error says."""
-TAILS = 200
-"""Rows whose tails are looked at."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +62,40 @@ class VectorDivergence:
         return max(self.estimate - margin, 0.0), max(self.estimate + margin, 0.0)
 
 
-def vector_divergence(latents: Latents, worth: Array | float = math.inf) -> VectorDivergence:
-    r"""Return the divergence of all latents together from their prior.
+class VectorRows(NamedTuple):
+    """The divergence of the latents of some rows, arrays of shape ``(N,)``; N = 1 of all data."""
 
-    For exact draws, with no normaliser to know,
+    quantity: str
+    per_point: bool
+    points: Array
+    draws_variance: Array
+    """Of the mean over posterior draws."""
+    base_variance: Array
+    """Of the mean over prior draws."""
+    floor: Array
+    """Rounding error."""
+    spread: Array
+    """Standard deviation of log p(x|z) over the prior."""
+    draws: Array
+    """The sum over these rows, by chain and draw."""
+    base: Array | None
+    """The same at prior draws; None for a guide."""
+    finite: bool
+    """Whether it is finite at all of these."""
+    uneven: bool
+    """Whether any row is worth less than its draws."""
+    tails: Tails
 
-    .. math:: J(x) = \mathbb E_{p(z|x)}\log p(x|z) - \mathbb E_{p(z)}\log p(x|z)
-        = \mathrm{KL}(p(z|x)\|p(z)) + \mathrm{KL}(p(z)\|p(z|x))
 
-    which is 0 exactly where the likelihood is constant. For a guide that identity fails, and
-    KL(q ‖ p) = E_q[log q − log p(z)] stands in.
+def vector_rows(
+    latents: Latents, worth: Array | float = math.inf, tails_of: Array | None = None
+) -> VectorRows:
+    """Return the divergences of rows, and what that of all of them is made of.
 
     Args:
         latents: draws with their log densities; independent ones are a guide's.
         worth: independent draws that each row is worth at most.
+        tails_of: rows whose tails are looked at; some of all if None.
 
     Raises:
         ArgumentError: if log densities are missing, or prior draws are fewer than 20.
@@ -107,8 +121,17 @@ def vector_divergence(latents: Latents, worth: Array | float = math.inf) -> Vect
     if not latents.independent:
         draws = _summed(likelihood, local, "log_likelihood")
         floor = _rounding(likelihood, draws)
-        most = worth if local else math.inf
-        return _contrast("J", draws, base, floor=floor, spread=spread, local=local, worth=most)
+        chosen = tail_rows(base.shape[2]) if tails_of is None else tails_of
+        return _rows(
+            "J",
+            draws,
+            base,
+            floor=floor,
+            spread=spread,
+            local=local,
+            worth=worth if local else math.inf,
+            tails=heavy_tails(base[..., chosen]),
+        )
     log_q, prior = [_log_q(latents)], list(latents.log_prior.values())
     if not prior:
         raise ArgumentError("data has no group log_prior: KL(q‖p) needs it; use from_guide")
@@ -118,8 +141,59 @@ def vector_divergence(latents: Latents, worth: Array | float = math.inf) -> Vect
     # A joint density of latents that are one for each data point is shared out among them.
     count = len(latents.points) if local and not factorised else 1
     floor = _rounding([*log_q, *prior], log_prior)
-    return _contrast(
-        "KL(q‖p)", draws / count, None, floor=floor / count, spread=spread, local=local
+    return _rows("KL(q‖p)", draws / count, None, floor=floor / count, spread=spread, local=local)
+
+
+def vector_divergence(parts: Sequence[VectorRows]) -> VectorDivergence:
+    r"""Return the divergence of all latents together from their prior.
+
+    For exact draws, with no normaliser to know,
+
+    .. math:: J(x) = \mathbb E_{p(z|x)}\log p(x|z) - \mathbb E_{p(z)}\log p(x|z)
+        = \mathrm{KL}(p(z|x)\|p(z)) + \mathrm{KL}(p(z)\|p(z|x))
+
+    which is 0 exactly where the likelihood is constant. For a guide that identity fails, and
+    KL(q ‖ p) = E_q[log q − log p(z)] stands in.
+
+    Args:
+        parts: of the rows.
+    """
+    first = parts[0]
+    points, own, reference, floor, spread = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("points", "draws_variance", "base_variance", "floor", "spread")
+    )
+    # The spread is that of the density at prior draws, which a guide's may have more rows of.
+    rows = len(points)
+    draws = np.sum([part.draws for part in parts], axis=0) / rows
+    size = float(draws.size)
+    estimate, effective = float(draws.mean()), size
+    if first.base is not None:
+        # Antithetic draws are no reason for more confidence than the variance itself warrants.
+        effective = min(float(effective_sample_size(draws[..., None])[0]), size)
+    sides = [(float(draws.var(ddof=1)) / effective, effective)]
+    if first.base is not None:
+        # Rows that are worth less than their draws: their mean is no better known than they are.
+        if any(part.uneven for part in parts):
+            sides[0] = (max(sides[0][0], float(own.sum()) / rows**2), effective)
+        base = np.sum([part.base for part in parts if part.base is not None], axis=0) / rows
+        finite = all(part.finite for part in parts)
+        estimate = estimate - float(base.mean()) if finite else math.inf
+        sides.append((float(base.var(ddof=1)) / base.size if finite else 0.0, float(base.size)))
+    variance = sum(part for part, _ in sides)
+    share = sum(part**2 / max(n - 1.0, 1.0) for part, n in sides)
+    return VectorDivergence(
+        quantity=first.quantity,
+        per_point=first.per_point,
+        estimate=estimate,
+        standard_error=math.sqrt(variance + float(floor.mean()) ** 2),
+        degrees=variance**2 / share if share > 0 else size,
+        size=effective,
+        heavy=Tails.share([part.tails for part in parts]),
+        points=points,
+        points_error=np.sqrt(own + reference + floor**2),
+        variation=float(spread.mean()),
+        points_variation=spread,
     )
 
 
@@ -135,7 +209,7 @@ def _is_constant(pair: tuple[Array, Array]) -> bool:
     return bool((values == values[0]).all())
 
 
-def _contrast(
+def _rows(
     quantity: str,
     draws: Array,
     base: Array | None,
@@ -144,62 +218,34 @@ def _contrast(
     spread: Array,
     local: bool,
     worth: Array | float = math.inf,
-) -> VectorDivergence:
-    """Return E draws − E base, point by point and for the mean over points."""
-    size = draws.shape[0] * draws.shape[1]
-    pooled = np.concatenate([draws, draws.mean(2, keepdims=True)], axis=2)
-    effective = np.full(pooled.shape[2], float(size))
+    tails: Tails | None = None,
+) -> VectorRows:
+    """Return E draws − E base, row by row."""
+    size = float(draws.shape[0] * draws.shape[1])
+    effective: Any = size
+    points, reference = draws.mean((0, 1)), np.zeros(draws.shape[2])
+    finite = True
     if base is not None:
-        # Antithetic draws are no reason for more confidence than the variance itself warrants.
-        effective = np.minimum(effective_sample_size(pooled), float(size))
-        effective[:-1] = np.minimum(effective[:-1], worth)
-    found = pooled.mean((0, 1))
-    parts = [(pooled.var((0, 1), ddof=1) / effective, effective)]
-    if base is not None:
-        reference = np.concatenate([base, base.mean(2, keepdims=True)], axis=2)
-        num = float(base.shape[0] * base.shape[1])
-        finite = np.isfinite(reference).all((0, 1))
-        kept = np.where(finite, reference, 0.0)
-        found = np.where(finite, found - kept.mean((0, 1)), np.inf)
-        parts.append((kept.var((0, 1), ddof=1) / num, np.full(len(found), num)))
-    if base is not None:
-        # Rows that are worth less than their draws: their mean is no better known than they are.
-        apart = parts[0][0][:-1].sum() / (len(found) - 1) ** 2
-        parts[0][0][-1] = max(parts[0][0][-1], apart if np.any(np.isfinite(worth)) else 0.0)
-    variance = sum(part for part, _ in parts)
-    share = sum(part**2 / np.maximum(n - 1.0, 1.0) for part, n in parts)
-    floors = np.append(floor, floor.mean())
-    error = np.sqrt(variance + floors**2)
-    degrees = variance[-1] ** 2 / share[-1] if share[-1] > 0 else float(size)
-    return VectorDivergence(
+        effective = np.minimum(np.minimum(effective_sample_size(draws), size), worth)
+        known = np.isfinite(base).all((0, 1))
+        kept = np.where(known, base, 0.0)
+        points = np.where(known, points - kept.mean((0, 1)), np.inf)
+        reference = kept.var((0, 1), ddof=1) / float(base.shape[0] * base.shape[1])
+        finite = bool(known.all())
+    return VectorRows(
         quantity=quantity,
         per_point=local,
-        estimate=float(found[-1]),
-        standard_error=float(error[-1]),
-        degrees=float(degrees),
-        size=float(effective[-1]),
-        heavy=0.0 if base is None else _heavy_tails(base),
-        points=found[:-1],
-        points_error=error[:-1],
-        variation=float(spread.mean()),
-        points_variation=spread,
+        points=points,
+        draws_variance=draws.var((0, 1), ddof=1) / effective,
+        base_variance=reference,
+        floor=floor,
+        spread=spread,
+        draws=draws.sum(2),
+        base=None if base is None else base.sum(2),
+        finite=finite,
+        uneven=bool(np.any(np.isfinite(worth))),
+        tails=tails or Tails(0, 0, 0, 0),
     )
-
-
-def _heavy_tails(base: Array) -> float:
-    """Return the share of rows whose log-likelihoods have a heavy lower tail under the prior."""
-    rows = np.unique(np.linspace(0, base.shape[2] - 1, min(base.shape[2], TAILS)).astype(int))
-    values = base[..., rows].reshape(-1, len(rows)).T
-    below = values.max(-1, keepdims=True) - values
-    known = np.isfinite(below).all(-1) & (below.max(-1) > 0)
-    if not known.any():
-        return float((~np.isfinite(below).all(-1)).mean())
-    below = below[known]
-    with np.errstate(divide="ignore"):
-        # The index is fitted to what is exponentiated.
-        k = pareto_k(np.log(below))
-    heavy = (k > HEAVY) & (below.max(-1) > ONE_DRAW * below.sum(-1))
-    return float(heavy.sum() / len(values))
 
 
 def _summed(terms: Sequence[Array], by_row: bool, group: str) -> Array:

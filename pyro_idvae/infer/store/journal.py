@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +51,27 @@ class Journal:
             )
 
     @classmethod
+    def is_at(cls, folder: Path) -> bool:
+        """Tell whether a folder is a store.
+
+        Raises:
+            StoreError: if something else is there.
+        """
+        if (folder / RECORD).exists():
+            return True
+        try:
+            # What was being written when a process died ends in .part.
+            other = folder.exists() and any(p.suffix != ".part" for p in folder.iterdir())
+        except OSError:
+            other = True
+        if other:
+            raise StoreError(
+                f"store={str(folder)!r}: something else is there; give a folder that is empty or "
+                "not there yet"
+            )
+        return False
+
+    @classmethod
     def create(cls, folder: Path, record: Mapping[str, Any]) -> Journal:
         """Make a store; it is there whole, or not at all.
 
@@ -64,17 +82,14 @@ class Journal:
         Raises:
             StoreError: for a place that cannot be written to.
         """
-        part = folder.with_name(f".{folder.name}.{os.getpid()}.{secrets.token_hex(6)}.part")
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            part.mkdir()
-            (part / RECORD).write_text(json.dumps({"format": FORMAT, **record}, indent=1))
-            part.replace(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            with replacing(folder / RECORD) as part:
+                part.write_text(json.dumps({"format": FORMAT, **record}, indent=1))
         except OSError as error:
-            shutil.rmtree(part, ignore_errors=True)
             raise StoreError(
                 f"store={str(folder)!r} cannot be written ({error.strerror or error}): give a "
-                "folder that is not there yet, in one that can be written to"
+                "folder in one that can be written to"
             ) from error
         return cls(folder)
 

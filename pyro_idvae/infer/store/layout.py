@@ -65,6 +65,8 @@ class Layout:
         with FileLock(f"{self.path}.lock"):
             if self.path.exists():
                 return
+            for left in self.path.parent.glob(f".{self.path.name}.*"):
+                shutil.rmtree(left, ignore_errors=True)
             part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{secrets.token_hex(6)}")
             try:
                 for group, variables in groups.items():

@@ -38,8 +38,13 @@ def checked_folder(store: Any, sampling: Sampling) -> Path:
         )
     zarr()
     folder = Path(store).absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        Journal(folder)
+    Journal.is_at(folder)
+    there = next(part for part in (folder, *folder.parents) if part.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise StoreError(
+            f"store={os.fspath(store)!r} cannot be written: give a folder in one that can be "
+            "written to"
+        )
     return folder
 
 
@@ -55,13 +60,18 @@ def sample_to(folder: Path, order: Order) -> None:
         KeyboardInterrupt: at Ctrl-C; what is whole by then is in the store.
     """
     bound = order.bound
+    identity = order.identity()
+    if Journal.is_at(folder):
+        _check_same(folder, Journal(folder).record, _with_given(order, identity))
     order.sampling.begin(bound)
     suited = order.sampling.blocks(bound)
     size, stream = len(suited[0].rows), suited[0].stream
     with ExitStack() as held:
 
         def opened(folder: Path) -> tuple[Journal, list[int], bool]:
-            journal = _journal(folder, order, size, stream.seed)
+            if not Journal.is_at(folder):
+                _create(folder, order, {**identity, "block_size": size, "seed": stream.seed})
+            journal = Journal(folder)
             held.enter_context(journal.alone())
             return journal, journal.done(), journal.closed
 
@@ -72,18 +82,19 @@ def sample_to(folder: Path, order: Order) -> None:
             RowStore(journal, order, blocks).run(done)
 
 
-def _journal(folder: Path, order: Order, block_size: int, seed: int) -> Journal:
-    """Return the store that is there, checked, or a new one."""
+def _with_given(order: Order, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity with what a store may have chosen itself, if it is given."""
+    sampling, given = order.sampling, dict(identity)
+    if sampling.seed is not None:
+        given["seed"] = sampling.seed
+    if sampling.block_size is not None:
+        given["block_size"] = min(sampling.block_size, order.bound.rows)
+    return given
+
+
+def _create(folder: Path, order: Order, record: Mapping[str, Any]) -> None:
+    """Make a store of what a record says."""
     sampling, names, bound = order.sampling, order.names, order.bound
-    identity = order.identity()
-    if folder.exists() and any(folder.iterdir()):
-        journal = Journal(folder)
-        if sampling.seed is not None:
-            identity["seed"] = seed
-        if sampling.block_size is not None:
-            identity["block_size"] = block_size
-        _check_same(folder, journal.record, identity)
-        return journal
     sites = {
         name: [list(names.sites[name]), list(value.shape), str(value.dtype).removeprefix("torch.")]
         for name, value in bound.values().items()
@@ -93,16 +104,9 @@ def _journal(folder: Path, order: Order, block_size: int, seed: int) -> Journal:
         "pyro_idvae_version": __version__,
         "created_at": datetime.now(timezone.utc).isoformat(),
     }
-    record = {
-        **identity,
-        "seed": seed,
-        "block_size": block_size,
-        "rows": bound.rows,
-        "shape": list(sampling.shape),
-        "sites": sites,
-        "attrs": attrs,
-    }
-    return Journal.create(folder, record)
+    shape = list(sampling.shape)
+    said = {**record, "rows": bound.rows, "shape": shape, "sites": sites, "attrs": attrs}
+    Journal.create(folder, said)
 
 
 def _check_same(folder: Path, record: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -1,0 +1,148 @@
+"""Reports of draws that are read some rows at a time: those of all rows at once."""
+
+import numpy as np
+import pandas as pd
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+import xarray as xr
+
+from pyro_idvae import collapse_report, from_guide, from_mcmc, mcmc
+from pyro_idvae.arviz_io import groups_of, native
+from pyro_idvae.diagnostics import parts
+from pyro_idvae.diagnostics.collapse import latent_kl
+from pyro_idvae.diagnostics.collapse.report import report_on
+from pyro_idvae.diagnostics.parts import Parts
+from pyro_idvae.errors import ArgumentError, DataError
+
+ROWS = 23
+X = torch.linspace(-2, 2, ROWS)
+LEVEL = {"epsilon": 0.05, "confidence": 0.95}
+
+
+def summed(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(3), 1.0).to_event(1))
+        w = pyro.sample("w", dist.Gamma(2.0, 1.0))
+        pyro.sample("x", dist.Normal(z[:, :2].sum(-1) + w.log(), 0.5), obs=x)
+
+
+def guide(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x[:, None] / torch.tensor([3.0, 3.0, 1e6]), 0.7).to_event(1))
+        pyro.sample("w", dist.Gamma(2.0 + 0.1 * x, 1.0))
+
+
+def joint(x):
+    factor = torch.eye(3 * len(x)) * 0.7
+    z = dist.MultivariateNormal(torch.zeros(3 * len(x)), scale_tril=factor)
+    flat = pyro.sample("flat", z, infer={"is_auxiliary": True})
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Delta(flat.reshape(-1, 3), event_dim=1))
+        pyro.sample("w", dist.Gamma(2.0, 1.0))
+
+
+def labelled(x):
+    with pyro.plate("data", len(x)):
+        y = pyro.sample("y", dist.Bernoulli(0.5))
+        pyro.sample("x", dist.Normal(y, 0.5), obs=x)
+
+
+def shared(x):
+    m = pyro.sample("m", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(m + z, 0.5), obs=x)
+
+
+@pytest.fixture(scope="module")
+def exact():
+    options = {"kernel": "vectorized", "num_samples": 60, "num_chains": 2, "warmup_steps": 60}
+    return mcmc(summed, X, seed=0, progress=False, **options)
+
+
+@pytest.fixture(scope="module")
+def of_guide():
+    torch.manual_seed(0)
+    return from_guide(summed, guide, X, num_samples=120)
+
+
+@pytest.fixture(scope="module")
+def apart():
+    """Chains of one row disagree, and nothing tells the masses of their modes."""
+    generator = torch.Generator().manual_seed(3)
+    z = torch.randn(2, 100, ROWS, 3, generator=generator)
+    z[0, :, 11] += 5
+    w = torch.rand(2, 100, ROWS, generator=generator) + 0.5
+    return from_mcmc({"z": z, "w": w}, summed, X, num_limit_draws=0)
+
+
+def check_same(one, other):
+    for name in ("table", "directions", "pairs"):
+        pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name), rtol=1e-9)
+    pd.testing.assert_series_equal(one.vector, other.vector, rtol=1e-9)
+    xr.testing.assert_allclose(one.per_point, other.per_point, rtol=1e-9)
+    assert str(one) == str(other)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 22])
+@pytest.mark.parametrize("draws", ["exact", "of_guide", "apart"])
+def test_a_report_by_parts_is_that_of_all_rows(request, draws, rows):
+    data = request.getfixturevalue(draws)
+    found = Parts.of(data, rows=rows)
+    assert len(found.readers) == -(-ROWS // rows)
+    check_same(report_on(found, **LEVEL), collapse_report(data))
+
+
+def test_rows_that_are_left_out_are_left_out_of_every_part(apart):
+    report = report_on(Parts.of(apart, rows=1), **LEVEL)
+    assert report.chains.num_left_out == 1
+    assert report.table["data_points"].tolist() == [ROWS - 1] * 4
+    assert set(range(ROWS)) - set(report.per_point["data"].values.tolist()) == {11}
+
+
+def test_too_many_rows_that_disagree_are_a_selection_of_all_parts(apart):
+    data = {
+        g: d.isel(data=slice(8, 21)) if "data" in d.dims else d for g, d in groups_of(apart).items()
+    }
+    few = native(data)
+    by_parts, whole = report_on(Parts.of(few, rows=3), **LEVEL), collapse_report(few)
+    assert by_parts.chains.selection
+    check_same(by_parts, whole)
+
+
+def test_a_pool_of_some_draws_is_the_same_by_parts(monkeypatch, exact):
+    monkeypatch.setattr(latent_kl, "POOLED", 500)
+    check_same(report_on(Parts.of(exact, rows=5), **LEVEL), collapse_report(exact))
+
+
+def test_latents_of_all_rows_together_are_one_part():
+    torch.manual_seed(0)
+    for made in (
+        from_guide(summed, joint, X, num_samples=50),
+        from_mcmc({"y": (torch.rand(2, 50, ROWS) < 0.5).float()}, labelled, X),
+        from_mcmc({"m": torch.randn(2, 50), "z": torch.randn(2, 50, ROWS)}, shared, X),
+    ):
+        assert len(Parts.of(made, rows=4).readers) == 1
+
+
+def test_many_numbers_are_read_in_parts_by_themselves(monkeypatch, exact):
+    monkeypatch.setattr(parts, "NUMBERS_AT_ONCE", 2 * 60 * 4 * 5)
+    assert len(Parts.of(exact).readers) == 5
+    whole = report_on(Parts.of(exact, rows=ROWS), **LEVEL)
+    check_same(collapse_report(exact), whole)
+
+
+def test_a_part_that_is_not_finite_is_refused(apart):
+    data = {group: dataset.copy(deep=True) for group, dataset in groups_of(apart).items()}
+    data["posterior"]["z"].values[0, 0, 21, 0] = np.nan
+    with pytest.raises(DataError, match="'z' are not all finite"):
+        report_on(Parts.of(native(data), rows=2), **LEVEL)
+
+
+def test_a_part_that_was_changed_by_itself_is_refused(exact):
+    data = {group: dataset.copy(deep=True) for group, dataset in groups_of(exact).items()}
+    data["posterior"]["z"].values[:, :, 21] += 1.0
+    with pytest.raises(ArgumentError, match="are not those that 'sample_stats' was made of"):
+        report_on(Parts.of(native(data), rows=2), **LEVEL)
