@@ -138,12 +138,11 @@ def open_zarr(path: str | os.PathLike[str]) -> dict[str, xr.Dataset]:
         path: of the store, a folder.
     """
     groups = sorted(part.parent.name for part in Path(path).glob("*/.zgroup"))
-    return {
-        group: xr.open_dataset(
-            path, group=group, engine="zarr", chunks=None, consolidated=False, cache=False
-        )
-        for group in groups
-    }
+    options: Any = {"engine": "zarr", "chunks": None, "consolidated": False, "cache": False}
+    with warnings.catch_warnings():
+        # That a file is no array: one that is being written, or that a killed process left.
+        warnings.simplefilter("ignore", UserWarning)
+        return {group: xr.open_dataset(path, group=group, **options) for group in groups}
 
 
 def groups_of(data: Any) -> dict[str, xr.Dataset]:

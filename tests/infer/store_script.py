@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,9 @@ def same(one, other):
             np.testing.assert_array_equal(ours[name].values, theirs[name].values, err_msg=name)
 
 
+warnings.simplefilter("error")
+
+
 def main(ranks, kills, seed):
     chance, moments, looked, runs = random.Random(seed), [], 0, 0
     with tempfile.TemporaryDirectory() as name:
@@ -99,7 +103,15 @@ def main(ranks, kills, seed):
             while len(moments) < kills:
                 meetings += 1
                 children = started(folder, ranks, place / f"meeting {meetings}")
-                until = time.perf_counter() + chance.uniform(0.0, 0.4) * length
+                # One in five is killed wherever it is, before its first block perhaps.
+                rows, wanted = opened(folder), 0
+                if chance.random() < 0.8:
+                    wanted = min(rows + SIZE * chance.randint(1, 3), ROWS)
+                while rows < wanted:
+                    rows = opened(folder)
+                    looked += 1
+                rest = chance.uniform(0.0, 0.3 if wanted else 0.4 * length)
+                until = time.perf_counter() + rest
                 while time.perf_counter() < until:
                     opened(folder)
                     looked += 1
@@ -115,7 +127,8 @@ def main(ranks, kills, seed):
             number = 1 if runs % 2 else ranks
             ended(started(folder, number, place / f"meeting {meetings}"))
             same(idvae.open_draws(folder), idvae.open_draws(whole))
-            assert not list(folder.glob(".*")), list(folder.glob(".*"))
+            left = [*folder.glob(".*"), *folder.rglob("*.partial")]
+            assert not left, left
     print(json.dumps({"moments": moments, "looked": looked, "runs": runs}))
 
 

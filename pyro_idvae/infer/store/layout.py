@@ -153,10 +153,12 @@ class Layout:
         axis = array.attrs["_ARRAY_DIMENSIONS"].index(self.data_dim)
         return np.ascontiguousarray(array[(slice(None),) * axis + (rows,)])
 
-    def note(self, **attrs: Any) -> None:
-        """Write attributes to all groups."""
-        for _, group in self._open().groups():
-            group.attrs.update(attrs)
+    def close(self) -> None:
+        """Say in all groups that they are complete, and remove what killed processes left."""
+        for left in self.path.rglob("*.partial"):
+            left.unlink(missing_ok=True)
+        for group in self.path.glob("*/.zgroup"):
+            zarr().open_group(group.parent, mode="r+", zarr_format=2).attrs["complete"] = 1
 
     def _open(self) -> Any:
         if self._root is None:

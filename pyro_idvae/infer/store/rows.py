@@ -189,6 +189,6 @@ class RowStore:
 
     def _close(self, totals: dict[str, Variable]) -> bool:
         self.layout.extend(totals, {})
-        self.layout.note(complete=1)
+        self.layout.close()
         self.journal.close()
         return True
