@@ -7,10 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    TensorDataset,
+    random_split,
+)
 
 from pyro_idvae._checks import check_count, check_real
 from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.infer.ranks import Ranks
 from pyro_idvae.programs.arguments import (
     Arguments,
     as_arguments,
@@ -21,6 +28,8 @@ from pyro_idvae.programs.arguments import (
 )
 from pyro_idvae.programs.door import check_pair
 
+ALONE = Ranks(0, 1)
+
 
 class TensorBatches:
     """Batches of tensors held in memory.
@@ -28,33 +37,53 @@ class TensorBatches:
     Args:
         arguments: the tensors.
         batch_size: rows a batch; None for all in one.
+        ranks: the process whose share of each batch is given, of how many.
     """
 
-    def __init__(self, arguments: Arguments, batch_size: int | None) -> None:
-        self.arguments = arguments
+    def __init__(self, arguments: Arguments, batch_size: int | None, ranks: Ranks = ALONE) -> None:
+        self.arguments, self.ranks = arguments, ranks
         self.num_rows = row_count(arguments)
         self.batch_size = min(
             self.num_rows if batch_size is None else check_count("batch_size", batch_size),
             self.num_rows,
         )
 
-    def batches(self, generator: torch.Generator | None) -> Iterator[Arguments]:
-        """Yield batches, shuffled if there is a generator and more than one batch."""
-        if self.batch_size == self.num_rows:
+    def batches(self, generator: torch.Generator | None) -> Iterator[Arguments | None]:
+        """Yield batches, shuffled if there is a generator and more than one batch.
+
+        None is the share of a process that a small batch has no row for.
+        """
+        if self.batch_size == self.num_rows and self.ranks.size == 1:
             yield self.arguments
             return
-        order = (
-            torch.arange(self.num_rows)
-            if generator is None
-            else torch.randperm(self.num_rows, generator=generator)
-        )
+        order = torch.arange(self.num_rows)
+        if generator is not None and self.batch_size < self.num_rows:
+            order = torch.randperm(self.num_rows, generator=generator)
         device = tensors_of(self.arguments)[0].device
         for index in order.to(device).split(self.batch_size):
-            yield take_rows(self.arguments, index)
+            own = index[self.ranks.rank :: self.ranks.size]
+            yield take_rows(self.arguments, own) if len(own) else None
+
+    def begin_epoch(self, number: int) -> None:
+        """Do nothing: the order comes from the generator."""
 
     def first(self) -> Arguments:
         """Return one batch."""
-        return next(self.batches(None))
+        found = next(self.batches(None))
+        if found is None:
+            raise ArgumentError(
+                f"batch_size={self.batch_size} with {self.ranks.size} processes, which share each "
+                "batch: give a row to each at least"
+            )
+        return found
+
+    def alone(self) -> TensorBatches:
+        """Return whole batches."""
+        return TensorBatches(self.arguments, self.batch_size)
+
+    def shared(self) -> TensorBatches:
+        """Return this process's share of each batch."""
+        return TensorBatches(self.arguments, self.batch_size, Ranks.here())
 
     @property
     def is_one_step(self) -> bool:
@@ -86,7 +115,26 @@ class LoaderBatches:
         self.loader = loader
         self.num_rows = _length(loader.dataset)
 
-    def batches(self, generator: torch.Generator | None) -> Iterator[Arguments]:
+    def begin_epoch(self, number: int) -> None:
+        """Let a sampler of several processes shuffle anew."""
+        sampler: Any = self.loader.sampler
+        if isinstance(sampler, DistributedSampler):
+            sampler.set_epoch(number)
+
+    def shared(self) -> LoaderBatches:
+        """Return itself, which must give this process's share.
+
+        Raises:
+            ArgumentError: if it gives all rows to each of several processes.
+        """
+        if Ranks.here().size > 1 and not isinstance(self.loader.sampler, DistributedSampler):
+            raise ArgumentError(
+                "data is a DataLoader that gives all rows to each process: make it with "
+                "sampler=torch.utils.data.DistributedSampler(dataset)"
+            )
+        return self
+
+    def batches(self, generator: torch.Generator | None) -> Iterator[Arguments | None]:
         """Yield the loader's batches.
 
         Raises:
@@ -107,7 +155,8 @@ class LoaderBatches:
     def first(self) -> Arguments:
         """Return one batch."""
         for arguments in self.batches(None):
-            return arguments
+            if arguments is not None:
+                return arguments
         raise DataError(
             f"data gave no batch of its {self.num_rows} rows: a loader must give some each time "
             "it is gone through; is batch_size larger than the data, with drop_last?"
@@ -161,8 +210,11 @@ def make_batches(data: Any, batch_size: int | None) -> Batches:
     if isinstance(data, TensorDataset):
         return TensorBatches(as_arguments(data.tensors), batch_size)
     if isinstance(data, Dataset):
-        size = _length(data)
-        return LoaderBatches(DataLoader(data, batch_size=batch_size or size, shuffle=True))
+        size, number = batch_size or _length(data), Ranks.here().size
+        if number > 1:
+            each = -(-size // number)
+            return LoaderBatches(DataLoader(data, each, sampler=DistributedSampler(data)))
+        return LoaderBatches(DataLoader(data, batch_size=size, shuffle=True))
     return TensorBatches(as_arguments(data), batch_size)
 
 

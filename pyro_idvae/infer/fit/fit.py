@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pyro
@@ -24,10 +25,13 @@ from pyro_idvae.infer.fit.optimizers import OptimizerFactory, SchedulerFactory
 from pyro_idvae.infer.fit.options import FitOptions
 from pyro_idvae.infer.fit.pair import PairTensors
 from pyro_idvae.infer.fit.preparation import (
+    alike,
+    at_first,
     check_together,
     claimed,
     make_optimizer,
     others_left_alone,
+    together,
 )
 from pyro_idvae.infer.fit.result import FitResult
 from pyro_idvae.infer.fit.run import Run
@@ -49,6 +53,7 @@ def fit(
     scheduler: SchedulerFactory | None = None,
     num_epochs: int = 100,
     batch_size: int | None = None,
+    accumulate: int = 1,
     validation: Any = None,
     patience: int | None = None,
     restore_best: bool = True,
@@ -93,7 +98,9 @@ def fit(
             epoch, as those of ``pyro.optim`` are.
         num_epochs: passes over the data: further ones with ``resume``, all of them with
             ``checkpoint``.
-        batch_size: rows a step; None for all. A ``DataLoader`` has its own.
+        batch_size: rows a batch; None for all. A ``DataLoader`` has its own.
+        accumulate: batches whose gradients make one step: what fits memory is a batch, what is
+            stepped on is ``accumulate`` of them.
         validation: a share of the rows between 0 and 1, or data like ``data``.
         patience: stop after this many epochs without a better validation loss.
         restore_best: end with the parameters of the epoch with the best validation loss.
@@ -152,13 +159,15 @@ def fit(
         progress=progress,
         every=every,
         keep=keep,
+        accumulate=accumulate,
     )
     called = Callbacks(callbacks)
     elbo = chosen(elbo, objective, kl_warmup)
     folder = None if checkpoint is None else check_path("checkpoint", checkpoint)
     check_together(options, validation, resume, checkpoint)
     base_seed = resume.state.seed if resume is not None and resume.state is not None else seed or 0
-    train_on, held_out = split_data(data, batch_size, validation, base_seed)
+    whole, held_out = split_data(data, batch_size, validation, base_seed)
+    train_on = whole.shared()
     for batches in (train_on, held_out):
         if batches is not None:
             check_batches(model, guide, batches)
@@ -176,6 +185,9 @@ def fit(
         if not trained:
             raise ArgumentError("model and guide have no parameters: there is nothing to fit")
         named = make_optimizer(trained, optimizer, scheduler, resume)
+        pair = PairTensors(model, guide, claim.parameters)
+        exchange = together(claim.model_trace, base_seed)
+        alike(exchange, pair)
         trainer = Trainer(
             model,
             guide,
@@ -184,15 +196,17 @@ def fit(
             max_grad_norm=max_grad_norm,
             parameters=trained,
             full_size=subsampled_size(claim.model_trace),
+            accumulate=accumulate,
+            exchange=exchange,
         )
         generator = torch.Generator().manual_seed(base_seed)
-        pair = PairTensors(model, guide, claim.parameters)
         run = Run(trainer, pair, train_on, held_out, called, base_seed, generator)
         if resume is not None:
             run.go_on(resume, "resume")
         if folder is None:
             end = run.result.num_epochs + num_epochs
             train(run, options, end, None)
+            alike(exchange, pair)
             return run.result
         identity = {
             "pair": model_identity(pair, claim, model, guide),
@@ -202,9 +216,14 @@ def fit(
             **named.described(),
             **options.described(),
         }
-        with Checkpoints(folder, keep, identity) as checkpoints:
-            found = checkpoints.newest()
+        with at_first(exchange, partial(Checkpoints, folder, keep, identity)) as checkpoints:
+            found, probed = None, False
+            if checkpoints is not None:
+                found, probed = checkpoints.newest(), checkpoints.is_same_machine
+            if exchange is not None:
+                found, probed = exchange.told((found, probed))
             if found is not None:
-                run.go_on(found, str(folder), probed=checkpoints.is_same_machine)
-            train(run, options, num_epochs, checkpoints)
+                run.go_on(found, str(folder), probed=probed)
+            train(run, options, num_epochs, checkpoints, terminate=True)
+        alike(exchange, pair)
         return run.result

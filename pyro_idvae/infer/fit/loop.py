@@ -16,9 +16,17 @@ from pyro_idvae.infer.fit.run import Run
 from pyro_idvae.infer.fit.signals import Signals
 from pyro_idvae.infer.fit.state import FitState
 from pyro_idvae.infer.interrupts import warn_caller
+from pyro_idvae.infer.ranks import Ranks
 
 
-def train(run: Run, options: FitOptions, end: int, checkpoints: Checkpoints | None) -> None:
+def train(
+    run: Run,
+    options: FitOptions,
+    end: int,
+    checkpoints: Checkpoints | None,
+    *,
+    terminate: bool = False,
+) -> None:
     """Train until the last epoch, patience, a callback, Ctrl-C or SIGTERM ends it.
 
     The run is left at the end of a whole epoch, with the best parameters if they are wanted;
@@ -29,11 +37,12 @@ def train(run: Run, options: FitOptions, end: int, checkpoints: Checkpoints | No
         options: how.
         end: epochs all in all, those of earlier legs included.
         checkpoints: where to write states to, or None.
+        terminate: whether SIGTERM ends the run after the step under way.
     """
     result = run.result
     progress = Progress(run.trainer.model, run.trainer.guide, result, end, options.kl_warmup)
     loop = _Loop(run, options, checkpoints, progress)
-    with Signals(terminate=checkpoints is not None) as signals:
+    with Signals(terminate=terminate) as signals:
         try:
             loop.run(signals)
             if checkpoints is not None:
@@ -63,15 +72,16 @@ class _Loop:
     def run(self, signals: Signals) -> None:
         """Go from epoch to epoch; what is broken off in the middle of one is undone."""
         epochs = range(self.result.num_epochs, self.progress.num_epochs)
-        bar = tqdm(epochs, desc="fit", unit="epoch", disable=not self.options.progress)
+        shown = self.options.progress and Ranks.here().speaks
+        bar = tqdm(epochs, desc="fit", unit="epoch", disable=not shown)
         try:
             self.keep(last=False)
             for epoch in bar:
                 self.progress.epoch = epoch
-                if signals.requested or not self.epoch(bar, signals):
+                if self.asked(signals) or not self.epoch(bar, signals):
                     break
                 self.result.stopped_early = self.progress.stopping or self.patience_is_out()
-                ends = signals.requested or self.result.stopped_early
+                ends = self.asked(signals) or self.result.stopped_early
                 self.keep(last=ends or epoch + 1 == self.progress.num_epochs)
                 if ends:
                     break
@@ -91,7 +101,21 @@ class _Loop:
             self.tick()
             self.result.state = self.whole
         done = self.result.num_epochs == self.progress.num_epochs or self.result.stopped_early
-        self.result.interrupted |= signals.interrupted and not done
+        self.result.interrupted |= self.asked_any(signals.interrupted) and not done
+
+    def asked(self, signals: Signals) -> bool:
+        """Tell whether the run is to end; all of several processes say the same."""
+        trainer = self.own.trainer
+        if trainer.exchange is not None:
+            trainer.exchange.stop = signals.requested
+        return self.asked_any(signals.requested)
+
+    def asked_any(self, asked: bool) -> bool:
+        """Tell whether this process, or any of several, was asked for something."""
+        trainer = self.own.trainer
+        if trainer.exchange is None:
+            return asked
+        return trainer.exchange.any(asked, trainer.tensors[0])
 
     def epoch(self, bar: Any, signals: Signals) -> bool:
         """Do one; tell whether it was whole."""
@@ -101,6 +125,8 @@ class _Loop:
         def after_step(loss: float) -> bool:
             self.progress.step, self.progress.loss = trainer.steps, loss
             run.callbacks.call("on_step", self.progress)
+            if trainer.exchange is not None:
+                trainer.exchange.stop = signals.requested
             return not signals.requested
 
         loss = trainer.epoch(run.train, epoch, run.generator, after_step)

@@ -24,9 +24,10 @@ class FitOptions:
     progress: bool
     every: int
     keep: int
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("num_epochs", "every", "keep"):
+        for name in ("num_epochs", "every", "keep", "accumulate"):
             check_count(name, getattr(self, name))
         check_count("kl_warmup", self.kl_warmup, minimum=0)
         for name in ("batch_size", "patience"):
@@ -43,4 +44,6 @@ class FitOptions:
     def described(self) -> dict[str, Any]:
         """Return those that a fit that goes on must share, in JSON."""
         names = ("batch_size", "patience", "restore_best", "kl_warmup", "max_grad_norm", "seed")
-        return {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
+        # Checkpoints written before there was a choice do not say it.
+        return found if self.accumulate == 1 else {**found, "accumulate": self.accumulate}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,10 +11,14 @@ from torch import Tensor
 
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.fit.batches import Batches
+from pyro_idvae.infer.fit.checkpoints import Checkpoints
+from pyro_idvae.infer.fit.exchange import Exchange
 from pyro_idvae.infer.fit.optimizers import NamedOptimizer
 from pyro_idvae.infer.fit.options import FitOptions
+from pyro_idvae.infer.fit.pair import PairTensors
 from pyro_idvae.infer.fit.random_state import OtherStates
 from pyro_idvae.infer.fit.result import FitResult
+from pyro_idvae.infer.ranks import Ranks
 from pyro_idvae.programs.arguments import Arguments, row_count
 from pyro_idvae.programs.observations import check_observations
 from pyro_idvae.programs.parameters import Claim, claim_parameters
@@ -99,6 +103,48 @@ def make_optimizer(
             "resume goes on with its own optimiser and schedule: leave out optimizer and scheduler"
         )
     return NamedOptimizer.existing(trained, resume.optimizer, resume.scheduler)
+
+
+def alike(exchange: Exchange | None, pair: PairTensors) -> None:
+    """Give all processes the tensors of the first, means of batches among them."""
+    if exchange is not None:
+        exchange.same(pair.live())
+
+
+def together(model_trace: Any, seed: int) -> Exchange | None:
+    """Return the processes that train together.
+
+    Args:
+        model_trace: a run of the model.
+        seed: of the random numbers.
+
+    Returns:
+        None for one process.
+
+    Raises:
+        ArgumentError: for a model that subsamples a plate itself, whose batches are not shared.
+    """
+    ranks = Ranks.here()
+    if ranks.size == 1:
+        return None
+    if subsampled_size(model_trace) is not None:
+        raise ArgumentError(
+            f"the model subsamples its own plate, and {ranks.size} processes would each take all: "
+            "pass batch_size and let the model take the rows it is given"
+        )
+    return Exchange(ranks, seed)
+
+
+@contextmanager
+def at_first(
+    exchange: Exchange | None, make: Callable[[], Checkpoints]
+) -> Iterator[Checkpoints | None]:
+    """Give the folder to write to, to the first of several processes; to the others None."""
+    if exchange is not None and exchange.ranks.rank > 0:
+        yield None
+        return
+    with make() as checkpoints:
+        yield checkpoints
 
 
 @contextmanager

@@ -109,7 +109,7 @@ class Run:
     def _probe(self) -> float | None:
         if isinstance(self.train, LoaderBatches):
             return None
-        return self.trainer.probe(self.train.first())
+        return self.trainer.probe(self.train.alone().first())
 
     def check_probe(self, state: FitState, where: str) -> None:
         """Raise if this pair's loss under a state's weights is not what it was.

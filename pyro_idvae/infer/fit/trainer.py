@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,12 +16,22 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 from pyro_idvae import _upstream
 from pyro_idvae.errors import DataError, NonFiniteLossError
 from pyro_idvae.infer.fit.batches import Batches
+from pyro_idvae.infer.fit.exchange import Exchange
 from pyro_idvae.infer.fit.objective import non_finite_sites, sampled_kl
 from pyro_idvae.infer.fit.optimizers import NamedOptimizer
 from pyro_idvae.infer.fit.result import FitResult
 from pyro_idvae.infer.objectives.weighted import tell
 from pyro_idvae.programs.arguments import Arguments, named_arguments, row_count
 from pyro_idvae.programs.run import Program, evaluating
+
+Item = TypeVar("Item")
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield so many items at a time; fewer at the end."""
+    rest = iter(items)
+    while found := list(islice(rest, size)):
+        yield found
 
 
 class Snapshot:
@@ -52,6 +63,8 @@ class Trainer:
         max_grad_norm: longer gradients are shortened to this; None for never.
         parameters: that are trained, by name.
         full_size: of a plate that the model itself subsamples; None if there is none.
+        accumulate: batches of one step.
+        exchange: the processes that train together; None for one.
     """
 
     def __init__(
@@ -64,16 +77,19 @@ class Trainer:
         max_grad_norm: float | None,
         parameters: Mapping[str, Tensor],
         full_size: int | None,
+        accumulate: int = 1,
+        exchange: Exchange | None = None,
     ) -> None:
         self.model, self.guide, self.elbo = model, guide, elbo
         self.optimizer, self.max_grad_norm, self.result = optimizer, max_grad_norm, FitResult()
         self.parameters = dict(parameters)
         self.tensors = list(parameters.values())
         self.last_good = Snapshot(self.tensors)
-        self.full_size = full_size
+        self.full_size, self.accumulate, self.exchange = full_size, accumulate, exchange
         self.devices = sorted({t.device.index for t in self.tensors if t.is_cuda})
         self.steps = 0
         self.last_batch: Arguments = ((), {})
+        self.shared_last = True
 
     def restart(self, steps: int) -> None:
         """Go on after so many steps, the parameters as they are now."""
@@ -104,15 +120,17 @@ class Trainer:
         """
         total, rows, going = 0.0, 0, True
         tell(self.elbo, "begin_epoch", number)
-        for arguments in batches.batches(generator):
+        batches.begin_epoch(number)
+        if self.exchange is not None:
+            self.exchange.begin_epoch(number)
+        for parts in batched(batches.batches(generator), self.accumulate):
             if not going:
                 return None
-            size = self.divisor(arguments)
-            loss = self.step(arguments)
+            loss, size, going = self.step([part for part in parts if part is not None])
             total += loss * size
             rows += size
-            self.last_batch = arguments
-            going = after_step(loss)
+            # Of several processes each learns at the next step what another was asked.
+            going &= after_step(loss) or self.exchange is not None
         if rows == 0:
             raise DataError("data gave no batch: a loader can be gone through once each epoch")
         return total / rows
@@ -123,6 +141,8 @@ class Trainer:
         with torch.random.fork_rng(devices=self.devices), evaluating(self.model, self.guide):
             torch.manual_seed(seed)
             for arguments in batches.batches(None):
+                if arguments is None:
+                    continue
                 size = self.divisor(arguments)
                 loss = partial(self.loss, arguments, backward=False)
                 total += size * self.guarded(arguments, loss)
@@ -148,9 +168,21 @@ class Trainer:
         _upstream.divide_all([t.grad for t in self.tensors if t.grad is not None], divisor)
         return loss
 
-    def step(self, arguments: Arguments) -> float:
-        """Take one optimiser step, or go back to the last good parameters and raise."""
-        loss = self.guarded(arguments, lambda: self.loss(arguments, backward=True))
+    def step(self, parts: Sequence[Arguments]) -> tuple[float, int, bool]:
+        """Take one optimiser step, or go back to the last good parameters and raise.
+
+        Args:
+            parts: this process's share of the batches of the step, perhaps none.
+
+        Returns:
+            The loss per data point, of how many, and whether to go on.
+        """
+        loss, size, going = *self.gradients(parts), True
+        self.shared_last = size > 0
+        arguments = self.last_batch
+        if self.exchange is not None:
+            loss, size, stop = self.exchange.gradients(self.tensors, loss, size)
+            going = not stop
         used = [t for t in self.tensors if t.grad is not None]
         limit = math.inf if self.max_grad_norm is None else self.max_grad_norm
         norm = float(torch.nn.utils.clip_grad_norm_(used, limit)) if used else 0.0
@@ -160,7 +192,26 @@ class Trainer:
         self.last_good.take()
         self.optimizer.step(used)
         self.steps += 1
-        return loss
+        return loss, size, going
+
+    def gradients(self, parts: Sequence[Arguments]) -> tuple[float, int]:
+        """Leave the gradients of some batches, per data point; return the loss, and of how many."""
+        sums: list[Tensor | None] = [None] * len(self.tensors)
+        total, rows = 0.0, 0
+        for part in parts:
+            self.last_batch = part
+            loss = self.guarded(part, partial(self.loss, part, backward=True))
+            size = self.divisor(part)
+            if len(parts) == 1:
+                return loss, size
+            total, rows = total + loss * size, rows + size
+            for place, tensor in enumerate(self.tensors):
+                before, own = sums[place], tensor.grad
+                if own is not None:
+                    sums[place] = own * size if before is None else before.add_(own, alpha=size)
+        for tensor, found in zip(self.tensors, sums, strict=True):
+            tensor.grad = None if found is None else found / rows
+        return total / max(rows, 1), rows
 
     def guarded(self, arguments: Arguments, function: Callable[[], float]) -> float:
         """Call a function of model and guide; go back if Pyro's checks meet bad parameters."""
@@ -183,9 +234,14 @@ class Trainer:
         """Return log q − log p of the latents per data point, from one draw of the last batch."""
         arguments = self.last_batch
         divisor = self.divisor(arguments)
-        return self.guarded(
+        # With a small last batch a process may have had no share of it.
+        counted = divisor if self.shared_last else 0
+        found = self.guarded(
             arguments, lambda: sampled_kl(self.model, self.guide, arguments, divisor, self.devices)
         )
+        if self.exchange is None:
+            return found
+        return self.exchange.mean(found, counted, self.tensors[0])
 
     def fail(
         self,
