@@ -12,7 +12,6 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,16 +54,9 @@ class Variable(NamedTuple):
     attrs: Mapping[str, Any] = {}
     """Written to the variable."""
 
-
-def dims_of(group: str, variable: Variable) -> tuple[str, ...]:
-    """Return the names of all dimensions of a variable, those of draws among them."""
-    return variable.dims if group in UNSAMPLED_GROUPS else (*variable.sampled, *variable.dims)
-
-
-def axis_of(group: str, variable: Variable, dim: str) -> int | None:
-    """Return which axis of a variable a dimension is, or None."""
-    names = dims_of(group, variable)
-    return names.index(dim) if dim in names else None
+    def dims_in(self, group: str) -> tuple[str, ...]:
+        """Return the names of all dimensions in a group, those of draws among them."""
+        return self.dims if group in UNSAMPLED_GROUPS else (*self.sampled, *self.dims)
 
 
 def _dataset(
@@ -76,7 +68,7 @@ def _dataset(
     arrays = {}
     used: dict[str, int] = {}
     for name, variable in variables.items():
-        values, names = variable.values, dims_of(group, variable)
+        values, names = variable.values, variable.dims_in(group)
         if len(names) != values.ndim:
             raise ValueError(
                 f"{group}/{name} has shape {values.shape} but dimensions {names}: name each one"
@@ -115,13 +107,9 @@ def to_arviz(
         >>> groups_of(data)["posterior"]["z"].dims
         ('chain', 'draw', 'data')
     """
-    created = {"created_at": datetime.now(timezone.utc).isoformat()}
-    datasets = {
-        group: _dataset(group, variables, coords or {}, {**created, **(attrs or {})})
-        for group, variables in groups.items()
-        if variables
-    }
-    return native(datasets)
+    said = {"created_at": datetime.now(timezone.utc).isoformat(), **(attrs or {})}
+    found = {name: _dataset(name, own, coords or {}, said) for name, own in groups.items() if own}
+    return native(found)
 
 
 def native(datasets: Mapping[str, xr.Dataset]) -> Any:
@@ -129,20 +117,6 @@ def native(datasets: Mapping[str, xr.Dataset]) -> Any:
     if LEGACY:
         return az.InferenceData(**datasets)  # type: ignore[arg-type,unused-ignore]
     return xr.DataTree.from_dict({f"/{group}": dataset for group, dataset in datasets.items()})
-
-
-def open_zarr(path: str | os.PathLike[str]) -> dict[str, xr.Dataset]:
-    """Return the groups of a Zarr store, whose arrays are read when they are asked for.
-
-    Args:
-        path: of the store, a folder.
-    """
-    groups = sorted(part.parent.name for part in Path(path).glob("*/.zgroup"))
-    options: Any = {"engine": "zarr", "chunks": None, "consolidated": False, "cache": False}
-    with warnings.catch_warnings():
-        # That a file is no array: one that is being written, or that a killed process left.
-        warnings.simplefilter("ignore", UserWarning)
-        return {group: xr.open_dataset(path, group=group, **options) for group in groups}
 
 
 def groups_of(data: Any) -> dict[str, xr.Dataset]:
@@ -304,11 +278,8 @@ def density(
 
     Args:
         values: the draws.
-        limits: the ends of the grid, with no draw outside; the outermost draws if None. What the
-            kernels put outside is reflected.
-
-    Returns:
-        The grid and the density on it.
+        limits: the ends of the grid, with no draw outside, where what the kernels put outside is
+            reflected; the outermost draws if None.
 
     Example:
         >>> import numpy as np

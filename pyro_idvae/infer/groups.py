@@ -14,7 +14,7 @@ import pyro
 from torch import Tensor
 
 from pyro_idvae._stored import checksum
-from pyro_idvae.arviz_io import Variable, axis_of
+from pyro_idvae.arviz_io import Variable
 from pyro_idvae.infer.draws import Draws
 from pyro_idvae.infer.limits import Candidates, Directions
 from pyro_idvae.infer.names import Names
@@ -74,10 +74,9 @@ def joined_groups(parts: Sequence[Groups], names: Names) -> Groups:
 
 
 def _joined(group: str, name: str, parts: Sequence[Variable], names: Names) -> Variable:
-    axis = axis_of(group, parts[0], names.data_dim)
-    arrays = [part.values for part in parts]
-    if axis is not None:
-        return parts[0]._replace(values=np.concatenate(arrays, axis))
+    dims, arrays = parts[0].dims_in(group), [part.values for part in parts]
+    if names.data_dim in dims:
+        return parts[0]._replace(values=np.concatenate(arrays, dims.index(names.data_dim)))
     if group == "sample_stats" and name in TOTALS:
         return parts[0]._replace(values=totalled(name, arrays))
     return parts[0]

@@ -115,8 +115,7 @@ class BoundModel:
             }
 
     def _check_names(self) -> None:
-        taken = [name for name in (*self.latents, *self.observed) if name in RESERVED]
-        if taken:
+        if taken := [name for name in (*self.latents, *self.observed) if name in RESERVED]:
             raise ArgumentError(
                 f"the model has sites called {taken}: draws have dimensions of these names; call "
                 "the sites something else"
@@ -253,8 +252,7 @@ class BoundModel:
         if self.summed:
             draw = {**draw, **self._enumerated.draw(draw, self.arguments)}
         free = poutine.condition(poutine.uncondition(self.model), data=draw)
-        trace = poutine.trace(free).get_trace(*args, **kwargs)
-        return _values(trace, self.observed)
+        return _values(poutine.trace(free).get_trace(*args, **kwargs), self.observed)
 
     def run_prior(self, arguments: Arguments | None = None) -> tuple[Values, Any]:
         """Draw the latents from the prior, data and all else as they are; return the run too."""

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 from filelock import FileLock
 
-from pyro_idvae.arviz_io import Variable, axis_of, dims_of
+from pyro_idvae.arviz_io import Variable
 from pyro_idvae.errors import StoreError
 from pyro_idvae.infer.groups import Groups, is_of_whole
 
@@ -103,8 +103,8 @@ class Layout:
         whole, wide = {}, {}
         sizes: dict[str, int] = {}
         for name, variable in variables.items():
-            dims = dims_of(group, variable)
-            axis = axis_of(group, variable, self.data_dim)
+            dims = variable.dims_in(group)
+            axis = self._axis(group, variable)
             shape = list(variable.values.shape)
             if axis is None:
                 whole[name] = (dims, variable.values, variable.attrs)
@@ -138,7 +138,7 @@ class Layout:
         root = self._open()
         for group, variables in groups.items():
             for name, variable in variables.items():
-                axis = axis_of(group, variable, self.data_dim)
+                axis = self._axis(group, variable)
                 if axis is not None:
                     stop = first + variable.values.shape[axis]
                     place = (slice(None),) * axis + (slice(first, stop),)
@@ -159,6 +159,11 @@ class Layout:
             left.unlink(missing_ok=True)
         for group in self.path.glob("*/.zgroup"):
             zarr().open_group(group.parent, mode="r+", zarr_format=2).attrs["complete"] = 1
+
+    def _axis(self, group: str, variable: Variable) -> int | None:
+        """Return which axis of a variable its rows are, or None."""
+        dims = variable.dims_in(group)
+        return dims.index(self.data_dim) if self.data_dim in dims else None
 
     def _open(self) -> Any:
         if self._root is None:

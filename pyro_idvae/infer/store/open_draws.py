@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from pyro_idvae.arviz_io import native, open_zarr
+from pyro_idvae.arviz_io import native
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.groups import is_of_whole
 from pyro_idvae.infer.store.journal import Journal
@@ -56,7 +57,7 @@ def open_draws(path: str | os.PathLike[str]) -> Any:
     zarr()
     closed, record = journal.closed, journal.record
     done = journal.done() if journal.draws.exists() else []
-    groups = open_zarr(journal.draws) if done else {"posterior": _nothing(record)}
+    groups = _opened(journal.draws) if done else {"posterior": _nothing(record)}
     dim = record["attrs"]["data_dim"]
     kept = _kept(done, record["block_size"], record["rows"])
     found = {}
@@ -89,3 +90,13 @@ def _nothing(record: dict[str, Any]) -> xr.Dataset:
         ]
         arrays[name] = (("chain", "draw", *dims), np.zeros((chains, draws, *shape), dtype))
     return xr.Dataset(arrays, coords={"chain": np.arange(chains), "draw": np.arange(draws)})
+
+
+def _opened(path: Path) -> dict[str, xr.Dataset]:
+    """Return the groups of a Zarr store, whose arrays are read when they are asked for."""
+    groups = sorted(part.parent.name for part in path.glob("*/.zgroup"))
+    options: Any = {"engine": "zarr", "chunks": None, "consolidated": False, "cache": False}
+    with warnings.catch_warnings():
+        # That a file is no array: one that is being written, or that a killed process left.
+        warnings.simplefilter("ignore", UserWarning)
+        return {group: xr.open_dataset(path, group=group, **options) for group in groups}
