@@ -15,6 +15,7 @@ ORDER = [
     "programs",
     "infer",
     "diagnostics",
+    "lightning",
     "plots",
     "experiments",
 ]
