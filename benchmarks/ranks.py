@@ -1,4 +1,4 @@
-"""How much faster are two processes than one, sampling and annealing the same rows?
+"""How much faster are two processes than one, sampling, annealing and training on the same rows?
 
 ``python benchmarks/ranks.py [--rows N] [--repeats R]`` runs itself by torchrun on one process and
 on two, in turn, one thread each, and prints the rows a second of both and the ratios of medians.
@@ -22,8 +22,17 @@ import pyro_idvae as idvae
 SIZES = (1, 2)
 
 
-def timed(rows):
+def fitted(rows):
+    """Train a wider pair: 20 epochs of ten times as many rows."""
+    torch.manual_seed(0)
+    vae = idvae.IDVAE(100, 10, "bernoulli", hidden_dims=[256], encoder_hidden_dims=[256])
+    x = (torch.rand(10 * rows, 100) < 0.3).float()
+    idvae.fit(vae.model, vae.guide, x, batch_size=2000, num_epochs=20, seed=0, progress=False)
+
+
+def timed(rows, folder):
     """Return the seconds of each piece of work in this process's group."""
+    size = torch.distributed.get_world_size()
     torch.manual_seed(0)
     vae = idvae.IDVAE(10, 2, "normal", scale=0.3, hidden_dims=[32], encoder_hidden_dims=[32])
     with torch.no_grad():
@@ -37,6 +46,10 @@ def timed(rows):
         "log_evidence": lambda: idvae.log_evidence(
             vae.model, None, x, num_chains=8, num_temperatures=20, seed=0
         ),
+        "mcmc to a store": lambda: idvae.mcmc(
+            vae.model, x, seed=0, store=folder / f"draws of {size} processes", **sampling
+        ),
+        "fit, batches of 2,000": lambda: fitted(rows),
     }
     idvae.mcmc(vae.model, x[:50], seed=0, **sampling)
     found = {}
@@ -67,16 +80,18 @@ def main():
     if "RANK" in os.environ:
         torch.set_num_threads(1)
         torch.distributed.init_process_group("gloo")
-        found = timed(options.rows)
+        found = timed(options.rows, options.out.parent)
         if torch.distributed.get_rank() == 0:
             options.out.write_text(json.dumps(found))
         torch.distributed.destroy_process_group()
         return
     seconds = {size: [] for size in SIZES}
     with tempfile.TemporaryDirectory() as folder:
-        for _ in range(options.repeats):
+        for repeat in range(options.repeats):
             for size in SIZES:
-                seconds[size].append(launched(size, options.rows, folder))
+                own = Path(folder) / f"{repeat} {size}"
+                own.mkdir()
+                seconds[size].append(launched(size, options.rows, own))
     for name in seconds[1][0]:
         one, two = ([run[name] for run in seconds[size]] for size in SIZES)
         ratios = [a / b for a, b in zip(one, two, strict=True)]
