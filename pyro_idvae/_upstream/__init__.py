@@ -7,7 +7,7 @@ A leaf: it imports nothing of the package. Nothing outside this folder touches t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -211,6 +211,45 @@ def set_metric(kernel: Any, covariance: Tensor) -> None:
         sites: covariance.diagonal() if matrix.dim() == 1 else covariance
         for sites, matrix in adapter.inverse_mass_matrix.items()
     }
+
+
+def chain_state(kernel: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return where an HMC or NUTS kernel is after its warm-up, in copies: tensors, and JSON.
+
+    Stands in for ``_fetch_from_cache``, ``_t``, ``_accept_cnt``, ``_mean_accept_prob`` and
+    ``_divergences``.
+    """
+    z, energy, grads = kernel._fetch_from_cache()
+    metric = kernel.mass_matrix_adapter.inverse_mass_matrix
+    tensors = {f"metric/{place}": matrix for place, matrix in enumerate(metric.values())}
+    tensors |= {f"z/{name}": value for name, value in z.items()}
+    tensors |= {f"grad/{name}": value for name, value in grads.items()}
+    numbers = {
+        "step_size": float(kernel.step_size),
+        "t": kernel._t,
+        "accepted": kernel._accept_cnt,
+        "mean_acceptance": float(kernel._mean_accept_prob),
+        "divergences": list(kernel._divergences),
+    }
+    kept = {name: value.detach().clone() for name, value in tensors.items()}
+    return {**kept, "energy": energy.detach().clone()}, numbers
+
+
+def set_chain_state(kernel: Any, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    """Go to where :func:`chain_state` found a kernel; this one is set up for the same model."""
+    adapter = kernel.mass_matrix_adapter
+    adapter.inverse_mass_matrix = {
+        sites: tensors[f"metric/{place}"] for place, sites in enumerate(adapter.inverse_mass_matrix)
+    }
+    kernel._adapter.step_size = numbers["step_size"]
+    z, grads = (
+        {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+        for start in ("z/", "grad/")
+    )
+    kernel._cache(z, tensors["energy"], grads)
+    kernel._t, kernel._accept_cnt = numbers["t"], numbers["accepted"]
+    kernel._mean_accept_prob = numbers["mean_acceptance"]
+    kernel._divergences = list(numbers["divergences"])
 
 
 def optimizers_of(optimizer: Any) -> dict[Tensor, Any]:

@@ -13,7 +13,13 @@ from torch import Tensor
 from pyro_idvae._checks import check_count
 from pyro_idvae.arviz_io import to_arviz
 from pyro_idvae.infer.draws import Draws, draw_guide, evaluated, predictive, shape_of
-from pyro_idvae.infer.groups import attributes_of, groups_of, joined_groups, labels_of
+from pyro_idvae.infer.groups import (
+    Groups,
+    attributes_of,
+    groups_of,
+    joined_groups,
+    labels_of,
+)
 from pyro_idvae.infer.interrupts import Steps
 from pyro_idvae.infer.limits import Candidates, Limits, add_directions, find_directions, limit_sums
 from pyro_idvae.infer.names import Names
@@ -43,12 +49,9 @@ def finished(
     names: Names,
     *,
     method: str,
-    num_prior_samples: int,
-    num_limit_draws: int | None,
-    posterior_predictive: bool,
     independent: bool = False,
     complete: bool = True,
-    steps: Steps | None = None,
+    **wanted: Any,
 ) -> Any:
     """Return ArviZ data of draws, with draws from the prior and, if wanted, new observations.
 
@@ -58,10 +61,33 @@ def finished(
         names: what dimensions and labels are called.
         method: how they were made.
         independent: whether they are independent.
+        complete: whether these are all the draws that were wanted.
+        **wanted: further arguments of :func:`all_groups`.
+    """
+    groups, labels = all_groups(shares, draws, names, **wanted)
+    attrs = attributes_of(names, method=method, independent=independent, complete=complete)
+    return to_arviz(groups, coords=labels, attrs=attrs)
+
+
+def all_groups(
+    shares: Shares,
+    draws: Sequence[Draws],
+    names: Names,
+    *,
+    num_prior_samples: int,
+    num_limit_draws: int | None,
+    posterior_predictive: bool,
+    steps: Steps | None = None,
+) -> tuple[Groups, dict[str, Sequence[Any]]]:
+    """Return the groups of draws, and labels along their dimensions.
+
+    Args:
+        shares: the models the draws are of, in parts.
+        draws: the draws of each part.
+        names: what dimensions and labels are called.
         num_prior_samples: draws from the prior.
         num_limit_draws: draws to bound the marginals by; see :func:`from_mcmc`.
         posterior_predictive: whether to draw new observations.
-        complete: whether these are all the draws that were wanted.
         steps: what an interrupt does to what is computed here; it is raised if None.
     """
     steps = steps or Steps()
@@ -78,11 +104,9 @@ def finished(
         predicted = partial(shares.here, predictive, [own.values for own in draws])
         new = steps.wanted("posterior_predictive", predicted, new)
 
-    def gathered() -> Any:
+    def gathered() -> tuple[Groups, dict[str, Sequence[Any]]]:
         groups = shares.everywhere(partial(groups_of, names=names), whole, new)
-        attrs = attributes_of(names, method=method, independent=independent, complete=complete)
-        labels = labels_of(names, directions)
-        return to_arviz(joined_groups(groups, names), coords=labels, attrs=attrs)
+        return joined_groups(groups, names), labels_of(names, directions)
 
     return steps.needed(gathered)
 

@@ -91,10 +91,11 @@ def mcmc(
         block_size: data points that ``"vectorized"`` evaluates at once; by default what stays in a
             processor's cache, or fills a GPU. With a seed, the draws of a block depend on its
             number and its data points alone.
-        store: a folder to write the draws of ``"vectorized"`` to, block by block, for more than
-            memory holds. A run that was ended goes on where it was when the same call is made
-            again, with the same draws; with more processes or fewer, too. What comes back is
-            :func:`open_draws` of it. Needs the extra ``store``, Zarr.
+        store: a folder to write the draws to: of ``"vectorized"`` block by block, for more than
+            memory holds, of Pyro's kernels some draws at a time. A run that was ended goes on where
+            it was when the same call is made again, with the same draws; with more processes or
+            fewer, too, which share the blocks or the chains. What comes back is :func:`open_draws`
+            of it. Needs the extra ``store``, Zarr.
         num_prior_samples: draws from the prior; ``num_samples`` by default.
         num_limit_draws: draws to bound by what each latent's marginal knows, as for
             :func:`from_mcmc`; 0 for none.
@@ -187,13 +188,13 @@ def _stored(folder: Path, order: Order) -> Any:
         if Ranks.here().size > 1 or not Journal.is_at(folder):
             raise
         data = open_draws(folder)
-        rows = data["posterior"].sizes[order.names.data_dim]
-        if rows == 0:
+        sizes = data["posterior"].sizes
+        if 0 in sizes.values():
             raise
-        warn_caller(
-            f"interrupted: {rows} of {order.bound.rows} data points are in the store "
-            f"{str(folder)!r}; the same call goes on"
-        )
+        there = f"{sizes['chain']} chains of {sizes['draw']} draws"
+        if order.sampling.kernel == "vectorized":
+            there = f"{sizes[order.names.data_dim]} of {order.bound.rows} data points"
+        warn_caller(f"interrupted: {there} are in the store {str(folder)!r}; the same call goes on")
         return data
 
 

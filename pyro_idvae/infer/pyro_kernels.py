@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import pyro
 import torch
@@ -33,6 +34,24 @@ class Draw(NamedTuple):
     """The latents by site."""
     stats: dict[str, Tensor]
     """Statistics of the iteration, each of one number."""
+
+
+class ChainState(NamedTuple):
+    """Where a chain is after some draws, and what it draws with."""
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+    """In JSON: what the kernel knows of itself."""
+    random: Tensor
+    """The state of torch's generator."""
+    draws: int
+
+
+class Watch(Protocol):
+    """Somebody who is told of a chain after each draw."""
+
+    def __call__(self, draws: int, state: Callable[[], ChainState]) -> None:
+        """Take note of a number of draws, and of the chain's state if that is wanted."""
 
 
 class _Recording:
@@ -95,8 +114,20 @@ class ChainTask:
     """Latents that begin at a draw from the prior; the others where Pyro begins."""
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def run(self, keep: Callable[[Draw], None]) -> None:
-        """Run the chain, handing on each draw as it comes."""
+    def run(
+        self,
+        keep: Callable[[Draw], None],
+        *,
+        begun: ChainState | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        """Run the chain, handing on each draw as it comes.
+
+        Args:
+            keep: is given each draw.
+            begun: where the chain is already; its warm-up is over.
+            watch: told after each draw.
+        """
         torch.manual_seed(self.seed)
         options = dict(self.options)
         covariance: Tensor | None = None
@@ -113,9 +144,9 @@ class ChainTask:
         kernel.start_covariance = covariance
         args, kwargs = self.arguments
         args = tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args)
-        steps = trange(
-            self.warmup_steps + self.num_samples, desc="Warmup", disable=not self.progress
-        )
+        first = 0 if begun is None else self.warmup_steps + begun.draws
+        last = self.warmup_steps + self.num_samples
+        steps = trange(first, last, desc="Warmup", disable=not self.progress)
         # As pyro.infer.MCMC does, which loses the draws of a chain that is interrupted.
         with (
             steps,
@@ -126,6 +157,10 @@ class ChainTask:
         ):
             kernel.setup(self.warmup_steps, *args, **kwargs)
             params, mean = kernel.initial_params, 0.0
+            if begun is not None:
+                _upstream.set_chain_state(kernel, begun.tensors, begun.numbers)
+                params, mean = None, begun.numbers["mean_acceptance"]
+                torch.set_rng_state(begun.random)
             for step in steps:
                 params = kernel.sample(params)
                 steps.set_postfix(kernel.logging(), refresh=False)
@@ -136,6 +171,13 @@ class ChainTask:
                 # The kernel keeps the running mean of the draws' acceptance; its steps give each.
                 before, mean = mean, _upstream.mean_acceptance(kernel)
                 keep(_draw(kernel, params, number, before + (number + 1) * (mean - before)))
+                if watch is not None:
+                    watch(number + 1, partial(_state, kernel, number + 1))
+
+
+def _state(kernel: Any, draws: int) -> ChainState:
+    tensors, numbers = _upstream.chain_state(kernel)
+    return ChainState(tensors, numbers, torch.get_rng_state(), draws)
 
 
 def _draw(kernel: Any, params: Mapping[str, Tensor], number: int, acceptance: float) -> Draw:

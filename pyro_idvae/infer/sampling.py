@@ -192,6 +192,15 @@ class Sampling:
         )
 
     def _run_chains(self, bound: BoundModel) -> tuple[Values, Values]:
+        task = self.task(bound)
+        chains = common(run_chains(task, self.num_chains, parallel=self.parallel))
+        values, stats = (
+            stack([stack([draw[part] for draw in chain]) for chain in chains]) for part in (0, 1)
+        )
+        return {name: values[name] for name in bound.latents}, stats
+
+    def task(self, bound: BoundModel) -> ChainTask:
+        """Return the first chain of Pyro's kernels; the next ones have the seeds after its own."""
         options = {
             "target_accept_prob": self.target,
             "jit_compile": self.jit_compile,
@@ -200,7 +209,7 @@ class Sampling:
         if self.jit_compile:
             options.setdefault("ignore_jit_warnings", True)
         args, kwargs = bound.arguments
-        task = ChainTask(
+        return ChainTask(
             bound.model,
             bound.arguments,
             self.kernel,
@@ -213,8 +222,3 @@ class Sampling:
             from_prior=tuple(bound.latents) if bound.summed else (),
             options=options,
         )
-        chains = common(run_chains(task, self.num_chains, parallel=self.parallel))
-        values, stats = (
-            stack([stack([draw[part] for draw in chain]) for chain in chains]) for part in (0, 1)
-        )
-        return {name: values[name] for name in bound.latents}, stats

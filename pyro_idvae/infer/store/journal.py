@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from pyro_idvae._files import replacing
 from pyro_idvae.errors import StoreError
+from pyro_idvae.infer.fit import container
 
 RECORD, CLOSED, LOCK, DRAWS = "store.json", "closed.json", "lock", "draws.zarr"
 FORMAT = 1
@@ -23,8 +24,10 @@ DIGITS = 10
 class Journal:
     """The folder of a store.
 
-    ``store.json`` says what the draws are of, ``done-<process>.txt`` which parts are whole,
-    ``closed.json`` that nothing is to come; ``draws.zarr`` holds the draws.
+    ``store.json`` says what the draws are of, ``done-<process>.txt`` which blocks of rows are
+    whole, ``chain-<number>.safetensors`` how many draws a chain of a joint posterior has,
+    ``closed.json`` that nothing is to come; ``draws.zarr`` holds the draws, ``chains.zarr`` those
+    of joint posteriors until all are there.
 
     Args:
         folder: of a store that is there.
@@ -117,6 +120,20 @@ class Journal:
     def draws(self) -> Path:
         """Where the draws are."""
         return self.folder / DRAWS
+
+    @property
+    def chains(self) -> Path:
+        """Where draws of joint posteriors are until all are there."""
+        return self.folder / "chains.zarr"
+
+    def chain_file(self, chain: int) -> Path:
+        """Return where the state of a chain is."""
+        return self.folder / f"chain-{chain}.safetensors"
+
+    def length(self, chain: int) -> int:
+        """Return how many draws of a chain count."""
+        path = self.chain_file(chain)
+        return int(container.read(path)[1]["draws"]) if path.exists() else 0
 
     @property
     def closed(self) -> bool:

@@ -9,7 +9,7 @@ import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -36,6 +36,26 @@ def zarr() -> Any:
             "newer"
         ) from error
     return zarr
+
+
+class Spec(NamedTuple):
+    """An array that is written part by part."""
+
+    shape: Sequence[int]
+    chunks: Sequence[int]
+    dtype: np.dtype[Any]
+    dims: Sequence[str]
+    attrs: Mapping[str, Any] = {}
+
+
+def part_of(path: Path) -> Path:
+    """Return where to make a store that is to be there whole, or not at all; none is left over.
+
+    Whoever calls it has the lock of the folder.
+    """
+    for left in path.parent.glob(f".{path.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(6)}")
 
 
 class Layout:
@@ -65,12 +85,10 @@ class Layout:
         with FileLock(f"{self.path}.lock"):
             if self.path.exists():
                 return
-            for left in self.path.parent.glob(f".{self.path.name}.*"):
-                shutil.rmtree(left, ignore_errors=True)
-            part = self.path.with_name(f".{self.path.name}.{os.getpid()}.{secrets.token_hex(6)}")
+            part = part_of(self.path)
             try:
                 for group, variables in groups.items():
-                    _write(part, group, xr.Dataset(attrs=dict(attrs)))
+                    write_dataset(part, group, xr.Dataset(attrs=dict(attrs)))
                     totals = {name for name in variables if _is_total(name, variables)}
                     kept = {name: one for name, one in variables.items() if name not in totals}
                     self._make(part, group, kept, labels)
@@ -113,20 +131,13 @@ class Layout:
                 wide[name] = variable, dims, axis, shape
             sizes.update(zip(dims, shape, strict=True))
         coords = {dim: labels.get(dim, np.arange(size)) for dim, size in sizes.items()}
-        _write(path, group, xr.Dataset(whole, coords=coords))
+        write_dataset(path, group, xr.Dataset(whole, coords=coords))
         target = zarr().open_group(path, mode="a", zarr_format=2)[group]
         for name, (variable, dims, axis, shape) in wide.items():
             chunks = list(shape)
             chunks[axis] = min(self.block_size, self.rows)
-            target.create_array(
-                name,
-                shape=tuple(shape),
-                chunks=tuple(max(size, 1) for size in chunks),
-                dtype=variable.values.dtype,
-                # xarray takes any other number for a missing value.
-                fill_value=np.nan if variable.values.dtype.kind == "f" else None,
-                attributes={"_ARRAY_DIMENSIONS": list(dims), **variable.attrs},
-            )
+            spec = Spec(shape, chunks, variable.values.dtype, dims, variable.attrs)
+            create_array(target, name, spec)
 
     def write(self, groups: Groups, first: int) -> None:
         """Write the rows of a block.
@@ -176,8 +187,22 @@ def _is_total(name: str, variables: Mapping[str, Variable]) -> bool:
     return is_of_whole(name) and f"row_{name}" in variables
 
 
-def _write(path: Path, group: str, dataset: xr.Dataset) -> None:
+def write_dataset(path: Path, group: str, dataset: xr.Dataset) -> None:
+    """Add what xarray writes by itself to a group: attributes, labels, small arrays."""
     with warnings.catch_warnings():
         # That strings of one width are a matter of zarr's second format, which this is.
         warnings.simplefilter("ignore")
         dataset.to_zarr(str(path), group=group, mode="a", zarr_format=2, consolidated=False)
+
+
+def create_array(target: Any, name: str, spec: Spec) -> None:
+    """Make an array that is written part by part, as xarray reads it."""
+    target.create_array(
+        name,
+        shape=tuple(spec.shape),
+        chunks=tuple(max(size, 1) for size in spec.chunks),
+        dtype=spec.dtype,
+        # xarray takes any other number for a missing value.
+        fill_value=np.nan if spec.dtype.kind == "f" else None,
+        attributes={"_ARRAY_DIMENSIONS": list(spec.dims), **spec.attrs},
+    )

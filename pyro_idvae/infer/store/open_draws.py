@@ -14,6 +14,8 @@ import xarray as xr
 from pyro_idvae.arviz_io import native
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.groups import is_of_whole
+from pyro_idvae.infer.interrupts import common
+from pyro_idvae.infer.pyro_kernels import KERNELS
 from pyro_idvae.infer.store.journal import Journal
 from pyro_idvae.infer.store.layout import zarr
 
@@ -23,8 +25,10 @@ def open_draws(path: str | os.PathLike[str]) -> Any:
 
     Nothing is read but labels: arrays come from the disk when they are asked for, and
     :func:`collapse_report` reads block by block. A store whose run was ended, or still goes on, has
-    the data points that are done, all their draws, and ``attrs["complete"]`` is 0; what is of all
-    data points together, such as ``energy`` and the limits of directions, is not there yet.
+    ``attrs["complete"]`` 0 and, of rows that are sampled apart, the data points that are done, all
+    their draws; what is of all data points together, such as ``energy`` and the limits of
+    directions, is not there yet. Of a joint posterior it has the latents of the draws that are
+    written, cut to chains of one length, and their statistics.
 
     Args:
         path: the folder of the store.
@@ -56,19 +60,39 @@ def open_draws(path: str | os.PathLike[str]) -> Any:
     journal = Journal(Path(path))
     zarr()
     closed, record = journal.closed, journal.record
+    if closed:
+        groups = _opened(journal.draws)
+    elif record["options"]["kernel"] in KERNELS:
+        groups = _some_draws(journal)
+    else:
+        groups = _some_rows(journal)
+    attrs = {**record["attrs"], "complete": int(closed)}
+    return native({name: dataset.assign_attrs(attrs) for name, dataset in groups.items()})
+
+
+def _some_rows(journal: Journal) -> dict[str, xr.Dataset]:
+    """Return the rows that are done, without what is of all rows."""
+    record = journal.record
     done = journal.done() if journal.draws.exists() else []
-    groups = _opened(journal.draws) if done else {"posterior": _nothing(record)}
     dim = record["attrs"]["data_dim"]
-    kept = _kept(done, record["block_size"], record["rows"])
-    found = {}
-    for name, whole in groups.items():
-        dataset = whole
-        if not closed:
-            dataset = whole.drop_vars([v for v in whole if is_of_whole(str(v))])
-            if dim in dataset.dims and done:
-                dataset = dataset.isel({dim: kept})
-        found[name] = dataset.assign_attrs({**record["attrs"], "complete": int(closed)})
-    return native(found)
+    if not done:
+        return {"posterior": _nothing(record, dim)}
+    kept, found = _kept(done, record["block_size"], record["rows"]), {}
+    for name, whole in _opened(journal.draws).items():
+        own = whole.drop_vars([v for v in whole if is_of_whole(str(v))])
+        found[name] = own.isel({dim: kept}) if dim in own.dims else own
+    return found
+
+
+def _some_draws(journal: Journal) -> dict[str, xr.Dataset]:
+    """Return the chains and draws that are there of each, cut to where most draws are left."""
+    chains = range(journal.record["shape"][0])
+    lengths = [journal.length(chain) for chain in chains]
+    if not any(lengths) or not journal.chains.exists():
+        return {"posterior": _nothing(journal.record, None)}
+    length = len(common([range(n) for n in lengths])[0])
+    kept = {"chain": [c for c in chains if lengths[c] >= length], "draw": slice(length)}
+    return {name: dataset.isel(kept) for name, dataset in _opened(journal.chains).items()}
 
 
 def _kept(done: list[int], block_size: int, rows: int) -> slice | np.ndarray[Any, Any]:
@@ -79,15 +103,12 @@ def _kept(done: list[int], block_size: int, rows: int) -> slice | np.ndarray[Any
     return np.concatenate(parts)
 
 
-def _nothing(record: dict[str, Any]) -> xr.Dataset:
-    """Return the latents of no rows."""
-    chains, draws = record["shape"]
+def _nothing(record: dict[str, Any], rows: str | None) -> xr.Dataset:
+    """Return the latents of no rows, or of no draws if there is no name for rows."""
+    chains, draws = record["shape"] if rows is not None else (record["shape"][0], 0)
     arrays = {}
     for name, (dims, sizes, dtype) in record["sites"].items():
-        shape = [
-            0 if dim == record["attrs"]["data_dim"] else size
-            for dim, size in zip(dims, sizes, strict=True)
-        ]
+        shape = [0 if dim == rows else size for dim, size in zip(dims, sizes, strict=True)]
         arrays[name] = (("chain", "draw", *dims), np.zeros((chains, draws, *shape), dtype))
     return xr.Dataset(arrays, coords={"chain": np.arange(chains), "draw": np.arange(draws)})
 

@@ -47,6 +47,8 @@ class Order:
         tensors = PairTensors(bound.model, None, bound.parameters).live()
         options = {
             **asdict(replace(sampling, start=None, kernel_options={})),
+            "start": sampling.start is not None,
+            "kernel_options": str(sorted(sampling.kernel_options.items())),
             "warmup_steps": sampling.warmup,
             "target_accept_prob": sampling.target,
             "num_prior_samples": self.num_prior_samples,

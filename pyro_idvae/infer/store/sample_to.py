@@ -13,9 +13,10 @@ from typing import Any
 from pyro_idvae._version import __version__
 from pyro_idvae.errors import ArgumentError, StoreError
 from pyro_idvae.infer.groups import attributes_of
-from pyro_idvae.infer.ranks import shared
+from pyro_idvae.infer.ranks import agreed_seed, shared
 from pyro_idvae.infer.rowwise.blocks import blocks_of
 from pyro_idvae.infer.sampling import Sampling
+from pyro_idvae.infer.store.chains import ChainStore
 from pyro_idvae.infer.store.journal import Journal
 from pyro_idvae.infer.store.layout import zarr
 from pyro_idvae.infer.store.order import Order
@@ -26,15 +27,15 @@ def checked_folder(store: Any, sampling: Sampling) -> Path:
     """Return the folder of a store.
 
     Raises:
-        ArgumentError: for what is no path, or a kernel that samples all rows in one.
+        ArgumentError: for what is no path, or chains in processes of their own.
         StoreError: if Zarr is not installed, or for a path where something else is.
     """
     if not isinstance(store, (str, os.PathLike)) or not os.fspath(store):
         raise ArgumentError(f"store={store!r}: expected the path of a folder, a str or a Path")
-    if sampling.kernel != "vectorized":
+    if sampling.parallel:
         raise ArgumentError(
-            f"store={store!r}: the draws of kernel={sampling.kernel!r} are kept in memory; take "
-            "kernel='vectorized', or leave it out"
+            f"store={store!r} with parallel=True: leave out parallel, and start the script by "
+            "torchrun, whose processes share the chains"
         )
     zarr()
     folder = Path(store).absolute()
@@ -64,22 +65,30 @@ def sample_to(folder: Path, order: Order) -> None:
     if Journal.is_at(folder):
         _check_same(folder, Journal(folder).record, _with_given(order, identity))
     order.sampling.begin(bound)
-    suited = order.sampling.blocks(bound)
-    size, stream = len(suited[0].rows), suited[0].stream
+    by_row = order.sampling.kernel == "vectorized"
+    chosen = {"block_size": bound.rows}
+    if by_row:
+        suited = order.sampling.blocks(bound)
+        chosen = {"block_size": len(suited[0].rows), "seed": suited[0].stream.seed}
+    else:
+        chosen["seed"] = agreed_seed(order.sampling.seed)
     with ExitStack() as held:
 
         def opened(folder: Path) -> tuple[Journal, list[int], bool]:
             if not Journal.is_at(folder):
-                _create(folder, order, {**identity, "block_size": size, "seed": stream.seed})
+                _create(folder, order, {**identity, **chosen})
             journal = Journal(folder)
             held.enter_context(journal.alone())
             return journal, journal.done(), journal.closed
 
         ((journal, done, closed),) = shared([folder], lambda own: list(map(opened, own)))
-        if not closed:
-            said = journal.record
-            blocks = blocks_of(bound.rows, said["block_size"], said["seed"], stream.device)
+        said = journal.record
+        if not closed and by_row:
+            device = next(iter(bound.values().values())).device
+            blocks = blocks_of(bound.rows, said["block_size"], said["seed"], device)
             RowStore(journal, order, blocks).run(done)
+        elif not closed:
+            ChainStore(journal, order).run()
 
 
 def _with_given(order: Order, identity: Mapping[str, Any]) -> dict[str, Any]:
