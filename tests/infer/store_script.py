@@ -1,7 +1,7 @@
 """Sampling into a store, killed at random moments by a parent.
 
-Run as a script: ``store_script.py RANKS KILLS SEED``. The processes that sample are forked, so
-that what is imported is imported once.
+Run as a script: ``store_script.py KERNEL RANKS KILLS SEED``. The processes that sample are forked,
+so that what is imported is imported once.
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +21,16 @@ import pyro.distributions as dist
 import torch
 
 import pyro_idvae as idvae
+from pyro_idvae.infer.store import Journal
 
-ROWS, SIZE = 36, 3
+BY_ROW = {"num_samples": 30, "warmup_steps": 20, "num_chains": 2, "block_size": 3}
+JOINT = {"num_samples": 400, "warmup_steps": 30, "num_chains": 3}
 OPTIONS = {
-    "kernel": "vectorized",
-    "num_samples": 30,
-    "warmup_steps": 20,
-    "num_chains": 2,
-    "block_size": SIZE,
-    "seed": 5,
-    "progress": False,
+    "vectorized": BY_ROW,
+    "nuts": JOINT,
+    "hmc": {**JOINT, "kernel_options": {"num_steps": 5}},
 }
+ROWS = {"vectorized": 36, "nuts": 2, "hmc": 2}
 
 
 def summed(x):
@@ -40,22 +40,24 @@ def summed(x):
         pyro.sample("x", dist.StudentT(4.0, z.sum(-1).sin(), 0.3), obs=x)
 
 
-def sample(folder, rank, ranks, meeting):
+def sample(kernel, folder, rank, ranks, meeting):
     torch.set_num_threads(1)
     if ranks > 1:
         torch.distributed.init_process_group(
             "gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks
         )
-    idvae.mcmc(summed, torch.linspace(-1, 1, ROWS), store=folder, **OPTIONS)
+    x = torch.linspace(-1, 1, ROWS[kernel])
+    options = {**OPTIONS[kernel], "seed": 5, "progress": False}
+    idvae.mcmc(summed, x, kernel=kernel, store=folder, **options)
 
 
-def started(folder, ranks, meeting):
+def started(kernel, folder, ranks, meeting):
     children = []
     for rank in range(ranks):
         child = os.fork()
         if child == 0:
             try:
-                sample(folder, rank, ranks, meeting)
+                sample(kernel, folder, rank, ranks, meeting)
             except BaseException as error:  # whatever it is, the parent must see that it failed
                 print(repr(error), file=sys.stderr, flush=True)
                 os._exit(1)
@@ -70,12 +72,13 @@ def ended(children):
 
 
 def opened(folder):
-    """Open what is there, as one may at every moment; return how many rows."""
+    """Open what is there, as one may at every moment; return how much of it is done."""
     if not (folder / "store.json").exists():
         return 0
     posterior = idvae.open_draws(folder)["posterior"]["z"].values
     assert np.isfinite(posterior).all()
-    return posterior.shape[2]
+    journal = Journal(folder)
+    return len(journal.done()) + sum(map(journal.length, range(3)))
 
 
 def same(one, other):
@@ -89,29 +92,30 @@ def same(one, other):
 warnings.simplefilter("error")
 
 
-def main(ranks, kills, seed):
+def main(kernel, ranks, kills, seed):
     chance, moments, looked, runs = random.Random(seed), [], 0, 0
+    start = partial(started, kernel)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         whole, meetings = place / "whole", 0
-        start = time.perf_counter()
-        ended(started(whole, 1, None))
-        length = time.perf_counter() - start
+        begun = time.perf_counter()
+        ended(start(whole, 1, None))
+        length, all_of_it = time.perf_counter() - begun, opened(whole)
+        step = 1 if kernel == "vectorized" else 50
         while len(moments) < kills:
             runs += 1
             folder = place / f"run {runs}"
             while len(moments) < kills:
                 meetings += 1
-                children = started(folder, ranks, place / f"meeting {meetings}")
+                children = start(folder, ranks, place / f"meeting {meetings}")
                 # One in five is killed wherever it is, before its first block perhaps.
-                rows, wanted = opened(folder), 0
+                done, wanted = opened(folder), 0
                 if chance.random() < 0.8:
-                    wanted = min(rows + SIZE * chance.randint(1, 3), ROWS)
-                while rows < wanted:
-                    rows = opened(folder)
+                    wanted = min(done + step * chance.randint(1, 3), all_of_it)
+                while done < wanted:
+                    done = opened(folder)
                     looked += 1
-                rest = chance.uniform(0.0, 0.3 if wanted else 0.4 * length)
-                until = time.perf_counter() + rest
+                until = time.perf_counter() + chance.uniform(0.0, 0.3 if wanted else 0.4 * length)
                 while time.perf_counter() < until:
                     opened(folder)
                     looked += 1
@@ -125,7 +129,7 @@ def main(ranks, kills, seed):
             meetings += 1
             # It goes on with another number of processes, too.
             number = 1 if runs % 2 else ranks
-            ended(started(folder, number, place / f"meeting {meetings}"))
+            ended(start(folder, number, place / f"meeting {meetings}"))
             same(idvae.open_draws(folder), idvae.open_draws(whole))
             left = [*folder.glob(".*"), *folder.rglob("*.partial")]
             assert not left, left
@@ -133,4 +137,4 @@ def main(ranks, kills, seed):
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -17,6 +17,7 @@ import torch
 import pyro_idvae as idvae
 from pyro_idvae.errors import ArgumentError, StoreError
 from pyro_idvae.infer.sampling import Sampling
+from pyro_idvae.infer.store.chains import ChainStore
 from pyro_idvae.infer.store.journal import Journal
 
 pytest.importorskip("zarr")
@@ -242,10 +243,67 @@ def test_a_bad_place_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, 
     assert Path("file").read_text() == Path("full/notes").read_text() == "mine"
 
 
-def test_joint_posteriors_have_no_store(tmp_path):
-    with pytest.raises(ArgumentError, match="kernel='nuts'.*take kernel='vectorized'"):
-        idvae.mcmc(summed, X, kernel="nuts", store=tmp_path / "draws")
-    assert not (tmp_path / "draws").exists()
+def shared(x):
+    m = pyro.sample("m", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    s = pyro.sample("s", dist.Gamma(2.0, 1.0))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(m.sum(), s), obs=x)
+
+
+JOINT = {"num_samples": 70, "warmup_steps": 30, "num_chains": 2, "seed": 3, "progress": False}
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (summed, {"kernel": "nuts"}),
+        (shared, {"kernel": "nuts", "kernel_options": {"full_mass": True, "max_tree_depth": 4}}),
+        (
+            shared,
+            {"kernel": "hmc", "kernel_options": {"num_steps": 3}, "posterior_predictive": True},
+        ),
+    ],
+)
+def test_joint_posteriors_go_on_with_their_adaptation(tmp_path, monkeypatch, model, options):
+    """Cut off in the warm-up of a chain, in its draws, and when all are there."""
+    options = {**JOINT, **options}
+    wanted = idvae.mcmc(model, X[:3], **options)
+    whole, written, folder = ChainStore._note, [], tmp_path / "draws"
+
+    def cut(number):
+        def note(self, chain, state):
+            whole(self, chain, state)
+            written.append((chain, state.draws))
+            if len(written) == number:
+                raise KeyboardInterrupt
+
+        return note
+
+    for number, (chains, draws) in {1: (1, 50), 3: (2, 50), 4: (2, 70)}.items():
+        monkeypatch.setattr(ChainStore, "_note", cut(number))
+        with pytest.warns(UserWarning, match=f"interrupted: {chains} chains of {draws} draws"):
+            left = idvae.mcmc(model, X[:3], store=folder, **options)
+        assert left["posterior"].attrs["complete"] == 0
+        for name, values in left["posterior"].data_vars.items():
+            whole_chains = wanted["posterior"][name].values
+            assert (values.values == whole_chains[:chains, :draws]).all()
+        assert set(left["sample_stats"]) == {"acceptance_rate", "diverging", "energy", "step_size"}
+    check_same(idvae.mcmc(model, X[:3], store=folder, **options), wanted)
+    assert written == [(0, 50), (0, 70), (1, 50), (1, 70)]
+
+
+def test_chains_of_other_options_are_refused(tmp_path):
+    options = {**JOINT, "num_samples": 5, "warmup_steps": 5, "kernel": "hmc"}
+    idvae.mcmc(shared, X[:3], store=tmp_path / "draws", **options)
+    for changed, words in (
+        ({"kernel": "nuts"}, "kernel"),
+        ({"kernel_options": {"num_steps": 2}}, "kernel_options"),
+        ({"num_chains": 3}, "num_chains"),
+    ):
+        with pytest.raises(StoreError, match=f"another call.*'{words}'"):
+            idvae.mcmc(shared, X[:3], store=tmp_path / "draws", **{**options, **changed})
+    with pytest.raises(ArgumentError, match="parallel=True: leave out parallel"):
+        idvae.mcmc(shared, X[:3], store=tmp_path / "other", parallel=True, **options)
 
 
 def test_what_is_no_store_is_not_opened(tmp_path, copied):
@@ -280,12 +338,12 @@ def test_without_zarr_it_is_said_what_to_install(tmp_path, monkeypatch, finished
     assert not (tmp_path / "draws").exists()
 
 
-def killed(ranks, kills, seed):
+def killed(kernel, ranks, kills, seed):
     """Return what the script found; it fails if a killed run came to anything else."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     script = ROOT / "tests" / "infer" / "store_script.py"
     found = subprocess.run(
-        [sys.executable, str(script), *map(str, (ranks, kills, seed))],
+        [sys.executable, str(script), kernel, *map(str, (ranks, kills, seed))],
         capture_output=True,
         text=True,
         env=environment,
@@ -296,15 +354,18 @@ def killed(ranks, kills, seed):
 
 
 def test_a_run_that_was_killed_is_the_run_that_was_not():
-    found = killed(1, 3, 0)
+    found = killed("vectorized", 1, 3, 0)
     assert len(found["moments"]) == 3
     assert found["looked"] > 3
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_runs_killed_again_and_again(ranks):
-    found = killed(ranks, 20, 1)
+@pytest.mark.parametrize(
+    ("kernel", "ranks"),
+    [("vectorized", 1), ("vectorized", 2), ("nuts", 1), ("nuts", 2), ("hmc", 1)],
+)
+def test_runs_killed_again_and_again(kernel, ranks):
+    found = killed(kernel, ranks, 20, 1)
     assert len(found["moments"]) == 20
     assert len(set(found["moments"])) >= 5
     assert found["looked"] >= 40
