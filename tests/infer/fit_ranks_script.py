@@ -168,7 +168,8 @@ def newest(folder):
 
 
 CASES = {
-    "noise": lambda place: [forked(n, given_noise, place) for n in (1, 2, 3)],
+    "noise": lambda place: [forked(n, given_noise, place) for n in (1, 2)],
+    "many": lambda place: [forked(n, given_noise, place) for n in (1, 3, 4)],
     "whole": lambda place: [
         forked(n, partial(given_noise, batch_size=None, validation=0.2), place) for n in (1, 2)
     ],

@@ -14,10 +14,10 @@ from pyro_idvae import fit
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.fit.batches import TensorBatches
 from pyro_idvae.infer.ranks import Ranks
-from tests.infer.fit_ranks_script import Guide, Model, data
+from tests.infer.fit_ranks_script import Guide, Model, data, given_noise
 
 ROOT = Path(__file__).parent.parent.parent
-CASES = ("noise", "whole", "accumulated", "resumed", "loader", "plain loader", "stopped")
+MORE = ("many", "whole", "accumulated", "loader")
 
 
 def results(*cases):
@@ -35,13 +35,30 @@ def results(*cases):
 
 
 @pytest.fixture(scope="module")
-def found():
-    return results(*CASES)
+def more():
+    return results(*MORE)
 
 
-@pytest.mark.parametrize("case", ["noise", "whole", "accumulated"])
-def test_with_its_noise_given_a_fit_of_several_processes_is_that_of_one(found, case):
-    (one,), *others = found[case]
+def test_with_its_noise_given_a_fit_of_two_processes_is_that_of_one():
+    """Of 97 rows in batches of 16 the last has one row, and one of the processes none."""
+    fits = results("noise")["noise"]
+    check_alike(fits)
+    (one,), several = fits
+    for own in several:
+        np.testing.assert_allclose(own["kl"], one["kl"], rtol=1e-4)
+    summed = given_noise(0, batch_size=8, accumulate=2)
+    np.testing.assert_allclose(summed["weights"], one["weights"], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(summed["losses"], one["losses"], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["many", "whole", "accumulated"])
+def test_with_its_noise_given_fits_of_several_processes_are_that_of_one(more, case):
+    check_alike(more[case])
+
+
+def check_alike(fits):
+    (one,), *others = fits
     for several in others:
         assert len({own["digest"] for own in several}) == 1
         for own in several:
@@ -50,22 +67,8 @@ def test_with_its_noise_given_a_fit_of_several_processes_is_that_of_one(found, c
             np.testing.assert_allclose(own["validation"], one["validation"], rtol=1e-5)
 
 
-def test_the_last_batch_may_have_no_row_for_a_process(found):
-    """Of 97 rows in batches of 16 the last has one row; kl is a mean over rows of that batch."""
-    (one,), *others = found["noise"]
-    for several in others:
-        for own in several:
-            np.testing.assert_allclose(own["kl"], one["kl"], rtol=1e-4)
-
-
-def test_batches_whose_gradients_are_summed_are_one_batch(found):
-    (one,), (summed,) = found["noise"][0], found["accumulated"][0]
-    np.testing.assert_allclose(summed["weights"], one["weights"], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(summed["losses"], one["losses"], rtol=1e-5)
-
-
-def test_a_fit_of_two_processes_goes_on_bit_for_bit(found):
-    first, second, whole, alone = found["resumed"]
+def test_a_fit_of_two_processes_goes_on_bit_for_bit():
+    first, second, whole, alone = results("resumed")["resumed"]
     assert first[0]["epochs"] == 4
     assert first[0]["losses"] == whole[0]["losses"][:4]
     assert second[0] == second[1] == whole[0] == whole[1]
@@ -74,20 +77,22 @@ def test_a_fit_of_two_processes_goes_on_bit_for_bit(found):
     assert alone[0]["losses"][:8] == whole[0]["losses"]
 
 
-def test_a_sampler_of_shares_feeds_each_process(found):
-    first, second = found["loader"]
+@pytest.mark.slow
+def test_a_sampler_of_shares_feeds_each_process(more):
+    first, second = more["loader"]
     assert first == second
     assert first["losses"][-1] < first["losses"][0]
-    for said in found["plain loader"]:
-        assert said.startswith("ArgumentError: data is a DataLoader that gives all rows to each")
-        assert "DistributedSampler" in said
 
 
-def test_a_request_to_one_process_ends_all(found):
+def test_a_request_to_one_process_ends_all_and_loaders_of_all_rows_are_refused():
+    found = results("stopped", "plain loader")
     for own in found["stopped"]:
         assert own["interrupted"]
         assert own["epochs"] == 3
     assert found["stopped"][0] == found["stopped"][1]
+    for said in found["plain loader"]:
+        assert said.startswith("ArgumentError: data is a DataLoader that gives all rows to each")
+        assert "DistributedSampler" in said
 
 
 def test_shares_of_a_batch_are_the_batch():

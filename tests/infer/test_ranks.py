@@ -67,12 +67,13 @@ def test_without_a_seed_processes_agree_on_one(tmp_path):
     ("kind", "words"),
     [
         ("raise", ["RankError: process 1 of 2 failed with TypeError", "TypeError: "]),
-        (
+        pytest.param(
             "rows",
             [
                 "RankError: process 1 of 2 has 2 blocks of rows, this one, 0, 4",
                 "RankError: process 0 of 2 has 4 blocks of rows, this one, 1, 2",
             ],
+            marks=pytest.mark.slow,
         ),
     ],
 )
