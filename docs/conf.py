@@ -31,7 +31,7 @@ exclude_patterns = ["_build"]
 nitpicky = True
 nitpick_ignore_regex = [
     # Other projects' names: their inventories would have to be fetched.
-    (r"py:.*", r"(abc|torch|pyro|nn|numpy|matplotlib|pandas|xarray|arviz)\b.*"),
+    (r"py:.*", r"(abc|torch|pyro|nn|numpy|matplotlib|pandas|xarray|arviz|lightning)\b.*"),
     (r"py:.*", r"(object|tuple|float|int|str|bool|ValueError|RuntimeError|NamedTuple)"),
     # Annotations of dataclasses' fields, which the signature of the class shows.
     (r"py:class", r"(Tensor|FitState|collections\.abc\.(Callable|Mapping))"),

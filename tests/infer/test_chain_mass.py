@@ -130,7 +130,7 @@ def test_injective_models_agree():
 @pytest.mark.slow
 def test_where_kernels_tell_nothing_annealed_particles_do():
     """In sixteen dimensions no density made of draws is near enough to weigh with."""
-    size, rows = 16, 6
+    size, rows = 16, 10
     loc = torch.zeros(size)
     loc[0] = 0.4
 
