@@ -1,11 +1,5 @@
 """Fits by several processes: those of one, up to rounding or in law, and gone on with alike."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,23 +9,13 @@ from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.fit.batches import TensorBatches
 from pyro_idvae.infer.ranks import Ranks
 from tests.infer.fit_ranks_script import Guide, Model, data, given_noise
+from tests.infer.scripts import printed
 
-ROOT = Path(__file__).parent.parent.parent
 MORE = ("many", "whole", "accumulated", "loader")
 
 
 def results(*cases):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    script = ROOT / "tests" / "infer" / "fit_ranks_script.py"
-    found = subprocess.run(
-        [sys.executable, str(script), *cases],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    return json.loads(found.stdout.splitlines()[-1])
+    return printed("fit_ranks_script.py", *cases)
 
 
 @pytest.fixture(scope="module")

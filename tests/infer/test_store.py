@@ -2,10 +2,7 @@
 
 import builtins
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +16,10 @@ from pyro_idvae.errors import ArgumentError, StoreError
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.infer.store.chains import ChainStore
 from pyro_idvae.infer.store.journal import Journal
+from tests.infer.scripts import printed
 
 pytest.importorskip("zarr")
 
-ROOT = Path(__file__).parent.parent.parent
 X = torch.linspace(-1, 1, 10)
 OPTIONS = {
     "kernel": "vectorized",
@@ -338,23 +335,8 @@ def test_without_zarr_it_is_said_what_to_install(tmp_path, monkeypatch, finished
     assert not (tmp_path / "draws").exists()
 
 
-def killed(kernel, ranks, kills, seed):
-    """Return what the script found; it fails if a killed run came to anything else."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    script = ROOT / "tests" / "infer" / "store_script.py"
-    found = subprocess.run(
-        [sys.executable, str(script), kernel, *map(str, (ranks, kills, seed))],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    return json.loads(found.stdout.splitlines()[-1])
-
-
 def test_a_run_that_was_killed_is_the_run_that_was_not():
-    found = killed("vectorized", 1, 2, 0)
+    found = printed("store_script.py", "vectorized", 1, 2, 0)
     assert len(found["moments"]) == 2
     assert found["looked"] > 3
 
@@ -365,7 +347,7 @@ def test_a_run_that_was_killed_is_the_run_that_was_not():
     [("vectorized", 1), ("vectorized", 2), ("nuts", 1), ("nuts", 2), ("hmc", 1)],
 )
 def test_runs_killed_again_and_again(kernel, ranks):
-    found = killed(kernel, ranks, 20, 1)
+    found = printed("store_script.py", kernel, ranks, 20, 1)
     assert len(found["moments"]) == 20
     assert len(set(found["moments"])) >= 5
     assert found["looked"] >= 40
