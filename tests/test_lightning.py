@@ -1,11 +1,5 @@
 """Pyro pairs under Lightning's trainer."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -17,8 +11,8 @@ from pyro_idvae.errors import ArgumentError
 pytest.importorskip("lightning")
 
 from pyro_idvae.lightning import LightningSVI, _fits
+from tests.processes import printed
 
-ROOT = Path(__file__).parent.parent
 X = torch.linspace(-1, 1, 60).reshape(12, 5)
 
 
@@ -27,24 +21,10 @@ def pair():
     return idvae.IDVAE(5, 2, "normal", hidden_dims=[8], encoder_hidden_dims=[8])
 
 
-def trained(devices):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    found = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "lightning_script.py"), str(devices)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    said = [line for line in found.stdout.splitlines() if line.startswith("{")]
-    return json.loads(said[-1])
-
-
 @pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_trainer_trains_a_pair_and_logs_what_collapses(devices):
     """Two processes share 160 rows in batches of 20: half as many steps an epoch."""
-    found = trained(devices)
+    found = printed("lightning_script.py", devices)
     assert found["steps"] == 4 * 8 // devices
     logged = found["logged"]
     assert set(logged) == {

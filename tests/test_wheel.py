@@ -1,31 +1,20 @@
 """The wheel with its extras, in an environment of its own: the scripts of how-tos run in it."""
 
-import os
 import re
-import subprocess
 import sys
 import venv
 from pathlib import Path
 
 import pytest
 
+from tests.processes import output
+
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
 def run(*command, folder):
-    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    environment |= {"OMP_NUM_THREADS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return output(*command, folder=folder, PYTHONPATH="", PIP_DISABLE_PIP_VERSION_CHECK="1")
 
 
 @pytest.mark.slow

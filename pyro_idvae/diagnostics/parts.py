@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from pyro_idvae.diagnostics.latents import Latents
-from pyro_idvae.diagnostics.reading import checked_groups, data_dim_of
+from pyro_idvae.diagnostics.reading import checked_groups, data_dim_of, is_whole
 
 NUMBERS_AT_ONCE = 2**23
 """Draws of single latents that are in memory at once."""
@@ -77,12 +75,8 @@ def _by_row(groups: Mapping[str, Any], dim: str) -> bool:
     stats: Any = groups.get("sample_stats", {})
     variables += [stats["log_q"]] if "log_q" in stats else []
     return all(dim in v.dims for v in variables) and not any(
-        _is_whole(v.isel({dim: slice(0, 1)}).values) for v in groups["posterior"].values()
+        is_whole(v.isel({dim: slice(0, 1)}).values) for v in groups["posterior"].values()
     )
-
-
-def _is_whole(values: Any) -> bool:
-    return bool((values == np.rint(values)).all())
 
 
 def _affordable(groups: Mapping[str, Any], dim: str) -> int:

@@ -40,6 +40,11 @@ def checked_groups(data: Any, name: str) -> dict[str, Any]:
     return groups
 
 
+def is_whole(values: Array) -> bool:
+    """Tell whether draws are labels: whole numbers, Pyro's Bernoulli draws among them."""
+    return values.dtype.kind in "iub" or bool((values == np.rint(values)).all())
+
+
 def data_dim_of(groups: Mapping[str, Any]) -> str | None:
     """Return the name of the dimension of data points, if anything has it."""
     said = groups["posterior"].attrs.get("data_dim")

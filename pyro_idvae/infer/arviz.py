@@ -127,7 +127,7 @@ def _limited(
     limits = [own.limits or Limits({}) for own in whole]
     candidates = find_directions(
         shares.bound,
-        later.everywhere(limit_sums, limits),
+        later.everywhere(limit_sums, [own.means for own in limits]),
         lambda step: later.everywhere(lambda _, own: step(own), replacing),
     )
     found = later.here(

@@ -87,7 +87,7 @@ class Draws:
         replacing = None if self.independent else found.replacing(bound, num_draws)
         if found.limits is None or replacing is None:
             return found
-        sums = [limit_sums(bound, found.limits)]
+        sums = [limit_sums(bound, found.limits.means)]
         candidates = find_directions(bound, sums, lambda step: [step(replacing)])
         return replace(found, limits=add_directions(found.limits, replacing, candidates))
 

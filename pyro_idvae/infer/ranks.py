@@ -89,6 +89,16 @@ def shared(
     return whole
 
 
+def first_finds(step: Callable[[], Found]) -> Found:
+    """Return on every process what a function gives on the first, where alone it is called.
+
+    Raises:
+        RankError: on the others, if it failed.
+    """
+    (found,) = shared([None], lambda own: [step() for _ in own])
+    return found
+
+
 def agreed_seed(seed: int | None) -> int:
     """Return a seed that all processes have: the one given, or drawn by the first of them.
 
@@ -98,11 +108,8 @@ def agreed_seed(seed: int | None) -> int:
         seed: the one given.
     """
     if seed is None:
-        seed = drawn_seed()
+        seed = first_finds(drawn_seed)
         if Ranks.here().size > 1:
-            said: list[Any] = [seed]
-            distributed.broadcast_object_list(said, src=0)
-            seed = int(said[0])
             torch.manual_seed(seed)
     return seed
 

@@ -16,7 +16,7 @@ import pyro.distributions as dist
 import torch
 from pyro.nn import PyroModule
 from torch import nn
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, TensorDataset
 
 import pyro_idvae as idvae
 
@@ -107,6 +107,24 @@ def drawn(rank, folder=None, end=8, kind="tensors", stop=None):
     }
 
 
+class Rows(Dataset):
+    """Rows that are no tensor, which a sampler deals out to the processes."""
+
+    def __len__(self):
+        return ROWS
+
+    def __getitem__(self, index):
+        return data()[0][index]
+
+
+def validated(rank):
+    vae = idvae.IDVAE(DIM, 2, "normal", hidden_dims=[8], encoder_hidden_dims=[8])
+    options = {"validation": 0.3, "patience": 1, "num_epochs": 30, "seed": 4, "progress": False}
+    fast = partial(torch.optim.Adam, lr=0.3)
+    result = idvae.fit(vae.model, vae.guide, Rows(), batch_size=20, optimizer=fast, **options)
+    return {"validation": result.validation_losses, "digest": digest(vae)}
+
+
 def forked(ranks, work, place, kill=None):
     """Return what each process found; None of those that were killed after a while."""
     meeting = place / f"meeting {time.time_ns()}"
@@ -185,6 +203,7 @@ CASES = {
     ],
     "loader": lambda place: forked(2, partial(drawn, kind="loader"), place),
     "plain loader": lambda place: forked(2, partial(drawn, kind="plain loader"), place),
+    "validated": lambda place: forked(2, validated, place),
     "stopped": lambda place: forked(2, partial(drawn, end=100_000, stop=1), place),
     "killed": lambda place: killed(place, 20, 0),
 }

@@ -9,13 +9,13 @@ from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.fit.batches import TensorBatches
 from pyro_idvae.infer.ranks import Ranks
 from tests.infer.fit_ranks_script import Guide, Model, data, given_noise
-from tests.infer.scripts import printed
+from tests.processes import printed
 
-MORE = ("many", "whole", "accumulated", "loader")
+MORE = ("many", "whole", "accumulated", "loader", "validated")
 
 
 def results(*cases):
-    return printed("fit_ranks_script.py", *cases)
+    return printed("infer/fit_ranks_script.py", *cases)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,13 @@ def test_a_sampler_of_shares_feeds_each_process(more):
     first, second = more["loader"]
     assert first == second
     assert first["losses"][-1] < first["losses"][0]
+
+
+@pytest.mark.slow
+def test_processes_that_validate_on_shares_agree_when_to_stop(more):
+    first, second = more["validated"]
+    assert first == second
+    assert 1 < len(first["validation"]) < 30
 
 
 def test_a_request_to_one_process_ends_all_and_loaders_of_all_rows_are_refused():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.infer.scripts import printed
+from tests.processes import printed
 
 # In 15 epochs of a loader there is time for fewer kills; the fit begins anew then.
 KINDS = ("plain", "pyro_with_a_schedule", "workers", "patience")
@@ -10,7 +10,7 @@ KINDS = ("plain", "pyro_with_a_schedule", "workers", "patience")
 
 def killed(kind, kills, seed):
     """Return what the script found; it fails if a killed fit came to anything else."""
-    return printed("kills.py", kind, kills, seed)
+    return printed("infer/kills.py", kind, kills, seed)
 
 
 def test_a_fit_that_was_killed_is_the_fit_that_was_not():

@@ -16,7 +16,7 @@ from pyro_idvae.errors import ArgumentError, StoreError
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.infer.store.chains import ChainStore
 from pyro_idvae.infer.store.journal import Journal
-from tests.infer.scripts import printed
+from tests.processes import printed
 
 pytest.importorskip("zarr")
 
@@ -289,6 +289,19 @@ def test_joint_posteriors_go_on_with_their_adaptation(tmp_path, monkeypatch, mod
     assert written == [(0, 50), (0, 70), (1, 50), (1, 70)]
 
 
+def test_statistics_of_chains_are_of_the_type_they_are_drawn_in(tmp_path):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        options = {**JOINT, "num_samples": 5, "warmup_steps": 5, "kernel": "hmc"}
+        wanted = idvae.mcmc(shared, X[:3].double(), **options)
+        check_same(idvae.mcmc(shared, X[:3].double(), store=tmp_path / "d", **options), wanted)
+        found = idvae.open_draws(tmp_path / "d")["sample_stats"]["energy"]
+        assert found.dtype == np.float64
+    finally:
+        torch.set_default_dtype(before)
+
+
 def test_chains_of_other_options_are_refused(tmp_path):
     options = {**JOINT, "num_samples": 5, "warmup_steps": 5, "kernel": "hmc"}
     idvae.mcmc(shared, X[:3], store=tmp_path / "draws", **options)
@@ -336,7 +349,7 @@ def test_without_zarr_it_is_said_what_to_install(tmp_path, monkeypatch, finished
 
 
 def test_a_run_that_was_killed_is_the_run_that_was_not():
-    found = printed("store_script.py", "vectorized", 1, 2, 0)
+    found = printed("infer/store_script.py", "vectorized", 1, 2, 0)
     assert len(found["moments"]) == 2
     assert found["looked"] > 3
 
@@ -347,7 +360,7 @@ def test_a_run_that_was_killed_is_the_run_that_was_not():
     [("vectorized", 1), ("vectorized", 2), ("nuts", 1), ("nuts", 2), ("hmc", 1)],
 )
 def test_runs_killed_again_and_again(kernel, ranks):
-    found = printed("store_script.py", kernel, ranks, 20, 1)
+    found = printed("infer/store_script.py", kernel, ranks, 20, 1)
     assert len(found["moments"]) == 20
     assert len(set(found["moments"])) >= 5
     assert found["looked"] >= 40

@@ -1,14 +1,12 @@
 """Memory stays flat: over long fits and many draws, and over calls that are made again."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import output
 
 pytestmark = [
     pytest.mark.slow,
@@ -27,23 +25,10 @@ GROWTH = {
 
 
 def sizes_of(name):
-    settings = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "MPLBACKEND": "Agg",
-        # Large blocks go back at once: what is measured is what is held, not what is kept in hand.
-        "MALLOC_MMAP_THRESHOLD_": "65536",
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.soak.work", name],
-        cwd=ROOT,
-        env=settings,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    # Large blocks go back at once: what is measured is what is held, not what is kept in hand.
+    settings = {"MPLBACKEND": "Agg", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    found = output(sys.executable, "-W", "ignore", "-m", "tests.soak.work", name, **settings)
+    return json.loads(found.splitlines()[-1])
 
 
 @pytest.mark.parametrize("name", GROWTH)

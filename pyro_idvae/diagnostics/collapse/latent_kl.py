@@ -17,6 +17,7 @@ from pyro_idvae.diagnostics.estimators import (
 )
 from pyro_idvae.diagnostics.information import discrete_information
 from pyro_idvae.diagnostics.latents import Latent
+from pyro_idvae.diagnostics.reading import is_whole
 from pyro_idvae.errors import ArgumentError
 
 Array = np.ndarray[Any, Any]
@@ -78,7 +79,7 @@ def latent_kl(
     most = np.asarray(worth, dtype=float)[..., None]
     values, prior = latent.values, prior_of(latent)
     reference = float(prior.shape[0] * prior.shape[1])
-    if _whole(values) and _whole(prior):
+    if is_whole(values) and is_whole(prior):
         return _of_labels(values.astype(int), prior.astype(int), reference, independent, most)
     if latent.normal_scores is not None:
         scores, reference = latent.normal_scores, math.inf
@@ -119,11 +120,6 @@ def aggregate_kl(kl: KLEstimate, pools: Sequence[Pool]) -> Array:
     fitted = kl_to_normal(scores[None], independent=True)
     bias = kl.bias.mean(0) / count + fitted.bias * (not pools[0].whole)
     return np.asarray(np.maximum(fitted.raw - bias, 0.0))
-
-
-def _whole(values: Array) -> bool:
-    # Pyro's Bernoulli draws are floating point numbers.
-    return values.dtype.kind in "iub" or bool((values == np.rint(values)).all())
 
 
 def _of_labels(

@@ -134,7 +134,7 @@ class LoaderBatches:
             )
         return self
 
-    def batches(self, generator: torch.Generator | None) -> Iterator[Arguments | None]:
+    def batches(self, generator: torch.Generator | None) -> Iterator[Arguments]:
         """Yield the loader's batches.
 
         Raises:
@@ -155,8 +155,7 @@ class LoaderBatches:
     def first(self) -> Arguments:
         """Return one batch."""
         for arguments in self.batches(None):
-            if arguments is not None:
-                return arguments
+            return arguments
         raise DataError(
             f"data gave no batch of its {self.num_rows} rows: a loader must give some each time "
             "it is gone through; is batch_size larger than the data, with drop_last?"

@@ -4,15 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, distributed
 
 from pyro_idvae.infer.ranks import Ranks
-
-Said = TypeVar("Said")
+from pyro_idvae.infer.rowwise.stream import seed_of
 
 
 class Agreed(NamedTuple):
@@ -42,9 +40,7 @@ class Exchange:
 
     def begin_epoch(self, number: int) -> None:
         """Seed torch's generators for an epoch: what follows does not depend on what was drawn."""
-        entropy = (self.seed, number, self.ranks.rank, self.ranks.size)
-        high, low = np.random.SeedSequence(entropy).generate_state(2, np.uint32).tolist()
-        torch.manual_seed(high << 31 ^ low)
+        torch.manual_seed(seed_of(self.seed, number, self.ranks.rank, self.ranks.size))
 
     def gradients(self, tensors: Sequence[Tensor], loss: float, rows: int) -> Agreed:
         """Set gradients to those of the data points of all shares.
@@ -92,10 +88,3 @@ class Exchange:
                 whole = tensor.detach().contiguous()
                 distributed.broadcast(whole, 0)
                 tensor.copy_(whole)
-
-    def told(self, said: Said) -> Said:
-        """Return what the first process says."""
-        box: list[Any] = [said]
-        distributed.broadcast_object_list(box, 0)
-        found: Said = box[0]
-        return found

@@ -30,6 +30,7 @@ from pyro_idvae.infer.fit.preparation import (
     check_together,
     claimed,
     make_optimizer,
+    newest_of,
     others_left_alone,
     together,
 )
@@ -37,6 +38,7 @@ from pyro_idvae.infer.fit.result import FitResult
 from pyro_idvae.infer.fit.run import Run
 from pyro_idvae.infer.fit.trainer import Trainer
 from pyro_idvae.infer.objectives.weighted import innermost, tell
+from pyro_idvae.infer.ranks import first_finds
 from pyro_idvae.programs.plates import subsampled_size
 from pyro_idvae.programs.run import Program, gradients
 
@@ -217,11 +219,7 @@ def fit(
             **options.described(),
         }
         with at_first(exchange, partial(Checkpoints, folder, keep, identity)) as checkpoints:
-            found, probed = None, False
-            if checkpoints is not None:
-                found, probed = checkpoints.newest(), checkpoints.is_same_machine
-            if exchange is not None:
-                found, probed = exchange.told((found, probed))
+            found, probed = first_finds(partial(newest_of, checkpoints))
             if found is not None:
                 run.go_on(found, str(folder), probed=probed)
             train(run, options, num_epochs, checkpoints, terminate=True)

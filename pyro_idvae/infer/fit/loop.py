@@ -78,10 +78,10 @@ class _Loop:
             self.keep(last=False)
             for epoch in bar:
                 self.progress.epoch = epoch
-                if self.asked(signals) or not self.epoch(bar, signals):
+                if self.asked(signals.requested) or not self.epoch(bar, signals):
                     break
                 self.result.stopped_early = self.progress.stopping or self.patience_is_out()
-                ends = self.asked(signals) or self.result.stopped_early
+                ends = self.asked(signals.requested) or self.result.stopped_early
                 self.keep(last=ends or epoch + 1 == self.progress.num_epochs)
                 if ends:
                     break
@@ -101,21 +101,14 @@ class _Loop:
             self.tick()
             self.result.state = self.whole
         done = self.result.num_epochs == self.progress.num_epochs or self.result.stopped_early
-        self.result.interrupted |= self.asked_any(signals.interrupted) and not done
+        self.result.interrupted |= self.asked(signals.interrupted) and not done
 
-    def asked(self, signals: Signals) -> bool:
-        """Tell whether the run is to end; all of several processes say the same."""
-        trainer = self.own.trainer
-        if trainer.exchange is not None:
-            trainer.exchange.stop = signals.requested
-        return self.asked_any(signals.requested)
-
-    def asked_any(self, asked: bool) -> bool:
+    def asked(self, requested: bool) -> bool:
         """Tell whether this process, or any of several, was asked for something."""
         trainer = self.own.trainer
         if trainer.exchange is None:
-            return asked
-        return trainer.exchange.any(asked, trainer.tensors[0])
+            return requested
+        return trainer.exchange.any(requested, trainer.tensors[0])
 
     def epoch(self, bar: Any, signals: Signals) -> bool:
         """Do one; tell whether it was whole."""

@@ -147,6 +147,13 @@ def at_first(
         yield checkpoints
 
 
+def newest_of(checkpoints: Checkpoints | None) -> tuple[FitResult | None, bool]:
+    """Return the fit in a folder, if any, and whether it was written under the same versions."""
+    if checkpoints is None:
+        return None, False
+    return checkpoints.newest(), checkpoints.is_same_machine
+
+
 @contextmanager
 def others_left_alone(wanted: bool) -> Iterator[None]:
     """Put the states of numpy's and Python's generators back, if that is wanted."""

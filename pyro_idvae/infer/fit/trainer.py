@@ -147,7 +147,10 @@ class Trainer:
                 loss = partial(self.loss, arguments, backward=False)
                 total += size * self.guarded(arguments, loss)
                 rows += size
-        return total / rows
+        if self.exchange is None:
+            return total / rows
+        # Shares of the rows, or all of them: what follows from it is the same for all.
+        return self.exchange.mean(total / rows, rows, self.tensors[0])
 
     def probe(self, arguments: Arguments) -> float:
         """Return a number that is another one for other programs, parameters or data."""

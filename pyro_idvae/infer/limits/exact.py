@@ -43,6 +43,11 @@ class Limits:
     sites: Mapping[str, Moments]
     directions: tuple[Directions, ...] = ()
 
+    @property
+    def means(self) -> dict[str, Array]:
+        """The mean bounds, by site."""
+        return {name: moments.mean for name, moments in self.sites.items()}
+
 
 def replacing_of(
     bound: BoundModel, values: Values, mass: ChainMass | None, wanted: int | None
@@ -84,11 +89,9 @@ class LimitSums(NamedTuple):
     number: Array
 
 
-def limit_sums(bound: BoundModel, limits: Limits) -> LimitSums:
-    """Return the sums of the coordinates' bounds over rows, and of how many."""
-    parts = [
-        np.ravel(limits.sites[c.site].mean[c.place]) for c in _coordinates(bound) if limits.sites
-    ]
+def limit_sums(bound: BoundModel, means: Mapping[str, Array]) -> LimitSums:
+    """Return the sums of the coordinates' mean bounds, by site, over rows, and of how many."""
+    parts = [np.ravel(means[c.site][c.place]) for c in _coordinates(bound) if means]
     return LimitSums(
         np.array([part.sum() for part in parts]), np.array([float(part.size) for part in parts])
     )

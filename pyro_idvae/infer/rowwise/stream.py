@@ -16,6 +16,12 @@ def drawn_seed() -> int:
     return int(torch.randint(2**62, ()))
 
 
+def seed_of(*numbers: int) -> int:
+    """Return a seed of its own for each list of numbers."""
+    high, low = np.random.SeedSequence(numbers).generate_state(2, np.uint32).tolist()
+    return int(high << 31 ^ low)
+
+
 class Stream:
     """torch's generators for one part of the work, as it left them.
 
@@ -42,13 +48,12 @@ class Stream:
 
     def __init__(self, seed: int, part: int, device: torch.device, stage: int = 0) -> None:
         self.seed, self.part, self.device = seed, part, device
-        entropy = (seed, part, stage) if stage else (seed, part)
-        high, low = np.random.SeedSequence(entropy).generate_state(2, np.uint32).tolist()
+        own = seed_of(seed, part, stage) if stage else seed_of(seed, part)
         self.generators = [torch.default_generator]
         if device.type == "cuda":
             index = torch.cuda.current_device() if device.index is None else device.index
             self.generators.append(torch.cuda.default_generators[index])
-        fresh = [torch.Generator(g.device).manual_seed(high << 31 ^ low) for g in self.generators]
+        fresh = [torch.Generator(g.device).manual_seed(own) for g in self.generators]
         self.states: list[Tensor] = [generator.get_state() for generator in fresh]
 
     def at_stage(self, stage: int) -> Stream:

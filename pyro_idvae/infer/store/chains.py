@@ -17,7 +17,7 @@ from pyro_idvae.infer.arviz import all_groups
 from pyro_idvae.infer.draws import evaluated
 from pyro_idvae.infer.fit import container
 from pyro_idvae.infer.pyro_kernels import ChainState, Draw
-from pyro_idvae.infer.ranks import Ranks, shared
+from pyro_idvae.infer.ranks import Ranks, first_finds, shared
 from pyro_idvae.infer.shares import Shares
 from pyro_idvae.infer.store.journal import Journal
 from pyro_idvae.infer.store.layout import (
@@ -33,12 +33,7 @@ from pyro_idvae.programs.as_found import as_found
 
 EVERY, SECONDS = 50, 30.0
 """Draws, or the time, from which on draws are written."""
-STATISTICS = {
-    "diverging": bool,
-    "energy": np.float32,
-    "acceptance_rate": np.float32,
-    "step_size": np.float32,
-}
+STATISTICS = ("diverging", "energy", "acceptance_rate", "step_size")
 
 
 class ChainStore:
@@ -61,7 +56,7 @@ class ChainStore:
         """
         torch.manual_seed(self.journal.record["seed"])
         task = self.sampling.task(self.bound)
-        shared([self.journal.chains], lambda own: list(map(self._prepare, own)))
+        first_finds(lambda: self._prepare(self.journal.chains))
 
         def draw(chains: Sequence[int]) -> list[None]:
             for chain in chains:
@@ -70,20 +65,21 @@ class ChainStore:
             return [None] * len(chains)
 
         shared(range(self.sampling.num_chains), draw)
-        shared([self.journal.draws], lambda own: list(map(self._close, own)))
+        first_finds(lambda: self._close(self.journal.draws))
 
-    def _prepare(self, path: Path) -> bool:
+    def _prepare(self, path: Path) -> None:
         """Make the arrays of all draws, if they are not there."""
         if path.exists():
-            return False
+            return
         chains, draws = self.sampling.shape
         variables: dict[str, Any] = {
             name: (self.names.sites[name], tuple(value.shape), value.cpu().numpy().dtype)
             for name, value in self.bound.values().items()
         }
-        statistics: dict[str, Any] = {
-            name: ((), (), np.dtype(kind)) for name, kind in STATISTICS.items()
-        }
+        # As they are drawn: of torch's default type.
+        real = torch.empty(0).numpy().dtype
+        statistics: dict[str, Any] = dict.fromkeys(STATISTICS, ((), (), real))
+        statistics["diverging"] = (), (), np.dtype(bool)
         part = part_of(path)
         for group, arrays in (("posterior", variables), ("sample_stats", statistics)):
             sizes = {"chain": chains, "draw": draws}
@@ -99,7 +95,6 @@ class ChainStore:
                 spec = Spec(whole, chunks, dtype, ("chain", "draw", *dims))
                 create_array(target, name, spec)
         part.replace(path)
-        return True
 
     def _draw(self, chain: int, task: Any) -> None:
         """Draw the rest of a chain."""
@@ -116,11 +111,13 @@ class ChainStore:
             if not full and time.monotonic() - last < SECONDS:
                 return
             place = (chain, slice(draws - len(waiting), draws))
-            for group, part in (("posterior", 0), ("sample_stats", 1)):
-                for name in waiting[0][part]:
-                    found = torch.stack([draw[part][name] for draw in waiting])
-                    if name in root[group]:
-                        root[group][name][place] = found.cpu().numpy()
+            for group, kind, names in (
+                ("posterior", "values", self.bound.latents),
+                ("sample_stats", "stats", STATISTICS),
+            ):
+                for name in names:
+                    found = torch.stack([getattr(draw, kind)[name] for draw in waiting])
+                    root[group][name][place] = found.cpu().numpy()
             self._note(chain, state())
             waiting.clear()
             last = time.monotonic()
@@ -144,7 +141,7 @@ class ChainStore:
         kept = {name: value.to(device) for name, value in tensors.items()}
         return ChainState(kept, said["numbers"], random, said["draws"])
 
-    def _close(self, path: Path) -> bool:
+    def _close(self, path: Path) -> None:
         """Write the groups of all draws, as memory would hold them."""
         last = self._state(self.sampling.num_chains - 1)
         if last is not None:
@@ -170,4 +167,3 @@ class ChainStore:
         layout.write(groups, 0)
         layout.close()
         self.journal.close()
-        return True

@@ -82,6 +82,8 @@ class Layout:
             labels: along dimensions.
             attrs: written to every group.
         """
+        if self.path.exists():
+            return
         with FileLock(f"{self.path}.lock"):
             if self.path.exists():
                 return

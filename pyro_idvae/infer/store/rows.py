@@ -22,16 +22,14 @@ from pyro_idvae.infer.groups import (
     totalled,
 )
 from pyro_idvae.infer.limits import (
-    Candidates,
     Limits,
     LimitSums,
-    Moments,
     add_directions,
     find_directions,
     limit_sums,
     replacing_of,
 )
-from pyro_idvae.infer.ranks import Ranks, shared
+from pyro_idvae.infer.ranks import Ranks, first_finds, shared
 from pyro_idvae.infer.rowwise.blocks import Block
 from pyro_idvae.infer.rowwise.sample_rows import on_site_scale
 from pyro_idvae.infer.shares import Portion
@@ -71,8 +69,9 @@ class RowStore:
         """
         left = sorted(set(range(len(self.blocks))) - set(done))
         shared(left, self._sample)
-        directions = self._add_directions() if self.order.num_limit_draws != 0 else []
-        self._add_totals(directions)
+        if self.order.num_limit_draws != 0:
+            self._add_directions()
+        self._add_totals()
 
     def _sample(self, numbers: Sequence[int]) -> list[None]:
         shown = self.sampling.progress and Ranks.here().speaks
@@ -114,17 +113,11 @@ class RowStore:
     def _read(self, group: str, name: str, number: int) -> Any:
         return self.layout.read(group, name, self._rows(number))
 
-    def _limits(self, number: int) -> Limits:
-        """Return the bounds of a block's coordinates, as stored."""
-        found = {}
-        for name in self.bound.latents:
-            parts = [
-                self._read("sample_stats", f"limit_{field}_{name}", number)
-                for field in Moments._fields
-            ]
-            if parts[0] is not None:
-                found[name] = Moments(*parts)
-        return Limits(found)
+    def _means(self, number: int) -> dict[str, Any]:
+        """Return the mean bounds of a block's coordinates, as stored."""
+        names = self.bound.latents
+        means = {n: self._read("sample_stats", f"limit_mean_{n}", number) for n in names}
+        return {name: mean for name, mean in means.items() if mean is not None}
 
     def _with_replaced(self, number: int, step: Callable[..., Any]) -> Any:
         """Return what a function of a block's draws, in which latents are replaced, gives."""
@@ -146,11 +139,11 @@ class RowStore:
             lambda bound: step(replacing_of(bound, values, known, self.order.num_limit_draws))
         )
 
-    def _add_directions(self) -> list[Candidates]:
+    def _add_directions(self) -> None:
         """Write the bounds of directions, which are those of all rows."""
 
         def sums(number: int) -> LimitSums:
-            return limit_sums(self.bound, self._limits(number))
+            return limit_sums(self.bound, self._means(number))
 
         found = find_directions(
             self.bound,
@@ -158,8 +151,9 @@ class RowStore:
             lambda step: self._each(lambda number: self._with_replaced(number, step)),
         )
         if not found:
-            return []
-        shared([found], lambda own: [self._make_directions(one) for one in own])
+            return
+        nothing = direction_variables(self.names, [one.without_bounds() for one in found])
+        first_finds(lambda: self.layout.extend(nothing, labels_of(self.names, found)))
 
         def bounded(number: int) -> None:
             limits = self._with_replaced(
@@ -169,14 +163,8 @@ class RowStore:
             self.layout.write({"sample_stats": variables}, self._rows(number).start)
 
         self._each(bounded)
-        return found
 
-    def _make_directions(self, found: Sequence[Candidates]) -> bool:
-        nothing = [one.without_bounds() for one in found]
-        self.layout.extend(direction_variables(self.names, nothing), labels_of(self.names, found))
-        return True
-
-    def _add_totals(self, directions: Sequence[Candidates]) -> None:
+    def _add_totals(self) -> None:
         """Write the statistics of all rows together."""
 
         def totals(number: int) -> dict[str, Any]:
@@ -185,10 +173,9 @@ class RowStore:
 
         parts = self._each(totals)
         found = {name: Variable(totalled(name, [p[name] for p in parts]), ()) for name in TOTALS}
-        shared([found], lambda own: [self._close(one) for one in own])
+        first_finds(lambda: self._close(found))
 
-    def _close(self, totals: dict[str, Variable]) -> bool:
+    def _close(self, totals: dict[str, Variable]) -> None:
         self.layout.extend(totals, {})
         self.layout.close()
         self.journal.close()
-        return True

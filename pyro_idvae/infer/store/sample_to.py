@@ -13,7 +13,7 @@ from typing import Any
 from pyro_idvae._version import __version__
 from pyro_idvae.errors import ArgumentError, StoreError
 from pyro_idvae.infer.groups import attributes_of
-from pyro_idvae.infer.ranks import agreed_seed, shared
+from pyro_idvae.infer.ranks import agreed_seed, first_finds
 from pyro_idvae.infer.rowwise.blocks import blocks_of
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.infer.store.chains import ChainStore
@@ -74,14 +74,14 @@ def sample_to(folder: Path, order: Order) -> None:
         chosen["seed"] = agreed_seed(order.sampling.seed)
     with ExitStack() as held:
 
-        def opened(folder: Path) -> tuple[Journal, list[int], bool]:
+        def opened() -> tuple[Journal, list[int], bool]:
             if not Journal.is_at(folder):
                 _create(folder, order, {**identity, **chosen})
             journal = Journal(folder)
             held.enter_context(journal.alone())
             return journal, journal.done(), journal.closed
 
-        ((journal, done, closed),) = shared([folder], lambda own: list(map(opened, own)))
+        journal, done, closed = first_finds(opened)
         said = journal.record
         if not closed and by_row:
             device = next(iter(bound.values().values())).device
