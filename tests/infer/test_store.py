@@ -106,6 +106,25 @@ def test_arrays_stay_on_the_disk_until_they_are_asked_for(finished):
     assert variable[:, :, 2:4].values.shape == (2, 30, 2, 2)
 
 
+def test_no_array_is_there_before_its_dimensions_are_said(tmp_path, monkeypatch):
+    zarr, folder = pytest.importorskip("zarr"), tmp_path / "draws"
+    write, bare, writes = zarr.storage.LocalStore.set, [], 0
+
+    async def watched(store, key, value):
+        nonlocal writes
+        writes += 1
+        await write(store, key, value)
+        for array in folder.glob("draws.zarr/*/*/.zarray"):
+            said = array.with_name(".zattrs")
+            if not said.exists() or "_ARRAY_DIMENSIONS" not in json.loads(said.read_text()):
+                bare.append(f"{array.parent.name} at {key}")
+
+    monkeypatch.setattr(zarr.storage.LocalStore, "set", watched)
+    idvae.mcmc(summed, X, seed=1, store=folder, **OPTIONS)
+    assert writes > 100
+    assert not bare
+
+
 def test_a_finished_call_is_not_done_again(copied, monkeypatch, in_memory):
     monkeypatch.setattr(Sampling, "of_blocks", None)  # which cannot be called
     check_same(idvae.mcmc(summed, X, seed=1, store=copied, **OPTIONS), in_memory)

@@ -104,12 +104,22 @@ class Layout:
         labels: Mapping[str, Sequence[Any]],
         group: str = "sample_stats",
     ) -> None:
-        """Add variables to a group, or write them anew."""
-        root = self._open()
-        for name in variables:
-            if name in root[group]:
-                del root[group][name]
-        self._make(self.path, group, variables, labels)
+        """Add variables to a group that others may be reading; those that are there stay.
+
+        Each comes whole, by one rename: an array that zarr makes has no attributes for a moment,
+        and xarray reads none of a group with such a one.
+        """
+        part = part_of(self.path)
+        try:
+            self._make(part, group, variables, labels)
+            # Labels are there before what they label.
+            made = sorted((part / group).glob("*/"), key=lambda one: one.name in variables)
+            for array in made:
+                place = self.path / group / array.name
+                if not place.exists():
+                    array.replace(place)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
         self._root = None
 
     def _make(
