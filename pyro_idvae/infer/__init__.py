@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """SVI and MCMC on any Pyro model, results as ArviZ data."""
 
-from pyro_idvae.infer.arviz import from_guide, from_mcmc
+from pyro_idvae.infer.arviz import from_mcmc
 from pyro_idvae.infer.fit import (
     Callback,
     FitResult,
@@ -12,6 +12,7 @@ from pyro_idvae.infer.fit import (
     load,
     save,
 )
+from pyro_idvae.infer.from_guide import from_guide
 from pyro_idvae.infer.laplace import AutoInjectiveLaplace
 from pyro_idvae.infer.mcmc import mcmc
 from pyro_idvae.infer.objectives import make_objective

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyro_idvae._checks import check_count
 from pyro_idvae.arviz_io import to_arviz
-from pyro_idvae.infer.draws import Draws, draw_guide, evaluated, predictive, shape_of
+from pyro_idvae.infer.draws import Draws, evaluated, predictive, shape_of
 from pyro_idvae.infer.groups import (
     Groups,
     attributes_of,
@@ -28,7 +28,7 @@ from pyro_idvae.infer.shares import Shares
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import Values
-from pyro_idvae.programs.door import open_model, open_pair
+from pyro_idvae.programs.door import open_model
 from pyro_idvae.programs.run import Program
 
 DIRECTIONS = 1
@@ -134,76 +134,6 @@ def _limited(
         lambda _, own, drawn: add_directions(own, drawn, candidates), limits, replacing
     )
     return [replace(own, limits=one) for own, one in zip(whole, found, strict=True)], candidates
-
-
-@left_as_found
-def from_guide(
-    model: Program,
-    guide: Program,
-    data: Any,
-    *,
-    num_samples: int = 500,
-    num_prior_samples: int | None = None,
-    posterior_predictive: bool = False,
-    coords: Mapping[str, Sequence[Any]] | None = None,
-    dims: Mapping[str, Sequence[str]] | None = None,
-) -> Any:
-    """Draw from a guide and return ArviZ data.
-
-    Draws are independent: there is one chain, and R-hat has no meaning. They come from torch's
-    generator as it is; ``torch.manual_seed`` repeats them. Groups: ``posterior``,
-    ``prior``; ``log_likelihood`` and ``log_prior`` at posterior draws, per data point, by site;
-    ``sample_stats`` with ``log_q``, the guide's log density (per data point if the guide
-    factorises over the data plate) and ``prior_score_<site>``, the latent on the scale on which its
-    prior is N(0, 1), for priors with known marginals, and ``limit_mean_<site>`` (also ``variance``
-    and ``size``), KL(q ‖ p) of each coordinate by the guide's own density; ``sample_stats_prior``
-    with
-    ``log_likelihood_<site>`` at prior draws; ``observed_data``; and ``posterior_predictive`` on
-    request. Densities are in nats.
-
-    Args:
-        model: the model, any callable.
-        guide: the guide, any callable.
-        data: a Tensor, or a tuple or dict of the model's arguments.
-        num_samples: draws from the guide.
-        num_prior_samples: draws from the prior; ``num_samples`` by default.
-        posterior_predictive: whether to draw new observations.
-        coords: labels by dimension, e.g. ``{"cell": barcodes, "gene": symbols}``. A single key that
-            is no other dimension and has a label for each row is what the rows are called.
-        dims: names of dimensions by site, e.g. ``{"obs": ["gene"], "latent": ["factor"]}``: of all,
-            the rows' included, or of all but that. Others are called ``data`` and
-            ``<site>_dim_0``, …
-
-    Returns:
-        ``InferenceData`` (ArviZ 0.23) or ``DataTree`` (1.x).
-
-    Raises:
-        SiteMismatchError: if the guide's sites are not the model's.
-        ArgumentError: for a discrete latent that rows share and the guide does not sample; for
-            sites, dimensions or labels in ``coords`` or ``dims`` that are not there.
-
-    Example:
-        >>> import torch
-        >>> import pyro_idvae as idvae
-        >>> vae = idvae.IDVAE(5, 2, "normal", hidden_dims=[16], encoder_hidden_dims=[16])
-        >>> draws = idvae.from_guide(vae.model, vae.guide, torch.randn(3, 5), num_samples=10)
-        >>> draws["posterior"]["latent"].shape
-        (1, 10, 3, 2)
-    """
-    check_count("num_samples", num_samples)
-    check_counts(num_prior_samples)
-    bound = open_pair(model, guide, as_arguments(data))
-    names = Names.of(bound, coords, dims)
-    return finished(
-        Shares.whole(bound),
-        [draw_guide(bound, num_samples)],
-        names,
-        method="svi",
-        independent=True,
-        num_prior_samples=num_prior_samples or num_samples,
-        num_limit_draws=None,
-        posterior_predictive=posterior_predictive,
-    )
 
 
 @left_as_found

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from pyro_idvae.infer.arviz import check_counts, finished
@@ -16,7 +15,7 @@ from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.names import Names
 from pyro_idvae.infer.ranks import Ranks
 from pyro_idvae.infer.sampling import Sampling
-from pyro_idvae.infer.store import Journal, Order, checked_folder, open_draws, sample_to
+from pyro_idvae.infer.store import Order, checked_folder, stored
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel, Values
@@ -145,7 +144,7 @@ def mcmc(
         progress=progress,
     )
     check_counts(num_prior_samples, num_limit_draws)
-    folder = None if store is None else checked_folder(store, sampling)
+    folder = None if store is None else checked_folder(store, parallel=parallel)
     bound = open_model(model, as_arguments(data))
     names = Names.of(bound, coords, dims)
     if folder is not None:
@@ -157,7 +156,7 @@ def mcmc(
             num_limit_draws,
             posterior_predictive,
         )
-        return _stored(folder, order)
+        return stored(folder, order)
     shares, parts = sampling.sample_parts(bound)
     shape = shape_of(parts[0][0]) if parts else sampling.shape
     complete = shape == sampling.shape
@@ -177,25 +176,6 @@ def mcmc(
     if steps.interrupted:
         _warn(sampling, shape, steps.left_out)
     return data
-
-
-def _stored(folder: Path, order: Order) -> Any:
-    """Sample into a store and open it; after an interrupt too, if there is anything in it."""
-    try:
-        sample_to(folder, order)
-        return open_draws(folder)
-    except KeyboardInterrupt:
-        if Ranks.here().size > 1 or not Journal.is_at(folder):
-            raise
-        data = open_draws(folder)
-        sizes = data["posterior"].sizes
-        if 0 in sizes.values():
-            raise
-        there = f"{sizes['chain']} chains of {sizes['draw']} draws"
-        if order.sampling.kernel == "vectorized":
-            there = f"{sizes[order.names.data_dim]} of {order.bound.rows} data points"
-        warn_caller(f"interrupted: {there} are in the store {str(folder)!r}; the same call goes on")
-        return data
 
 
 def _evaluated(kernel: str, bound: BoundModel, part: tuple[Values, Values]) -> Draws:

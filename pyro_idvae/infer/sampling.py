@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
 
 import torch
 
@@ -47,6 +47,7 @@ class Sampling:
     block_size: int | None = None
     seed: int | None = None
     progress: bool = True
+    independent: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.kernel not in WARMUP_STEPS:
@@ -190,6 +191,22 @@ class Sampling:
             jit_compile=self.jit_compile,
             progress=progress and self.progress,
         )
+
+    def of_block(self, bound: BoundModel, block: Block) -> tuple[Portion, Values, Values]:
+        """Return draws of a block and statistics, with the model on its rows."""
+        (drawn,) = self.of_blocks(bound, [block], progress=False)
+        portion = Portion.of(bound, block)
+        return portion, *on_site_scale(portion.bound, drawn)
+
+    def said(self) -> dict[str, Any]:
+        """Return the options, those that were found too, in words and numbers."""
+        return {
+            **asdict(replace(self, start=None, kernel_options={})),
+            "start": self.start is not None,
+            "kernel_options": str(sorted(self.kernel_options.items())),
+            "warmup_steps": self.warmup,
+            "target_accept_prob": self.target,
+        }
 
     def _run_chains(self, bound: BoundModel) -> tuple[Values, Values]:
         task = self.task(bound)

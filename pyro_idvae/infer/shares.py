@@ -26,9 +26,12 @@ class Portion(NamedTuple):
 
     @classmethod
     def of(cls, bound: BoundModel, block: Block) -> Portion:
-        """Return a block of a model's data points, without those that only fill it."""
+        """Return a block of a model's data points, without those that only fill it.
+
+        A guide comes along, if there is one.
+        """
         whole = block.kept == bound.rows
-        own = bound if whole else bound.on_rows(block.rows[: block.kept])
+        own = bound if whole else bound.on_rows(block.rows[: block.kept], with_guide=True)
         return cls(own, block.stream, block.kept / bound.rows)
 
     def run(self, step: Callable[..., Found], *given: Any) -> Found:

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 
 from pyro_idvae._checks import check_count, check_index, check_list
 from pyro_idvae.diagnostics.latents import Latent, Latents, check_labels
+from pyro_idvae.diagnostics.parts import Source
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.plots.marginals import (
     PRIOR_COLOUR,
@@ -78,7 +79,8 @@ def plot_compare(
         (2, 2)
     """
     check_count("num_latents", num_latents)
-    both = [Latents.of(svi, "svi"), Latents.of(nuts, "nuts")]
+    sources = [Source.of(svi, "svi"), Source.of(nuts, "nuts")]
+    both, places = zip(*(_read(source, row) for source in sources), strict=True)
     name = _site(both, var_name)
     picked = [latents.sites[name] for latents in both]
     latents = list(picked[0].labels)
@@ -88,11 +90,19 @@ def plot_compare(
             f"{len(picked[1].labels)} in nuts"
         )
     check_labels(picked, ["svi", "nuts"])
-    sides = [_row_of(latent, latent.values, row)[:num_latents] for latent in picked]
-    point = both[0].point_label(row) if picked[0].local else "all data"
+    sides = [
+        _row_of(latent, latent.values, place)[:num_latents]
+        for latent, place in zip(picked, places, strict=True)
+    ]
+    point = both[0].point_label(places[0]) if picked[0].local else "all data"
     count = len(sides[0])
     prior = next(
-        (_row_of(latent, latent.prior, row) for latent in picked if latent.prior is not None), None
+        (
+            _row_of(latent, latent.prior, place)
+            for latent, place in zip(picked, places, strict=True)
+            if latent.prior is not None
+        ),
+        None,
     )
     axes = _grid_of_axes(axes, count)
     views = [
@@ -118,6 +128,15 @@ def plot_compare(
     notes = [point, shown(count, len(latents), "latents")]
     _explain(axes, names, [note for note in notes if note], prior is not None)
     return axes
+
+
+def _read(source: Source, row: int) -> tuple[Latents, int]:
+    """Return latents and the place of a row among theirs, others unread where they can be."""
+    if not source.apart:
+        return source.latents(), row
+    check_index("row", row, source.length)
+    row %= source.length
+    return source.latents(slice(row, row + 1)), 0
 
 
 def _names(both: Sequence[Latents]) -> tuple[str, str]:

@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from pyro_idvae._checks import check_count
-from pyro_idvae.diagnostics.latents import Latents, check_labels
+from pyro_idvae.diagnostics.latents import check_labels
+from pyro_idvae.diagnostics.parts import Source
 from pyro_idvae.errors import ArgumentError, ShapeError
 from pyro_idvae.plots.axes import check_axes
 from pyro_idvae.plots.marginals import (
@@ -25,6 +26,9 @@ from pyro_idvae.plots.marginals import (
 )
 
 Array = np.ndarray[Any, Any]
+
+POOLED_ROWS = 200
+"""Data points whose draws of the prior are enough for a smooth density; no others are read."""
 
 
 def plot_prior_posterior(
@@ -64,14 +68,15 @@ def plot_prior_posterior(
     """
     check_count("num_data", num_data)
     check_count("num_latents", num_latents)
-    if isinstance(data, dict):
-        sides = {label: Latents.of(value) for label, value in data.items()}
-    else:
-        only = Latents.of(data)
-        sides = {method_label(only): only}
-    if not sides:
+    given = data if isinstance(data, dict) else {"": data}
+    if not given:
         raise ArgumentError("data={}: expected at least one posterior")
-    first = next(iter(sides.values()))
+    sources = {label: Source.of(value, "data") for label, value in given.items()}
+    seen = slice(0, max(num_data, POOLED_ROWS))
+    sides = {label: source.latents(seen) for label, source in sources.items()}
+    first, total = next(iter(sides.values())), next(iter(sources.values())).length
+    if not isinstance(data, dict):
+        sides = {method_label(first): first}
     name = first.names[0] if var_name is None else var_name
     if any(name not in side.sites for side in sides.values()):
         raise ArgumentError(f"var_name={name!r}: expected one of {sorted(first.names)}")
@@ -105,14 +110,14 @@ def plot_prior_posterior(
         posteriors = {
             label: side.sites[name].values[:, :, :rows, column] for label, side in sides.items()
         }
-        # The prior is one for all data points: pooled, its density is the smoothest.
+        # The prior is one for all data points: pooled, its density is smoother.
         _draw_column(line, prior[:, :, column], posteriors)
         line[-1].set_xlabel(latent.labels[column])
     for ax, text in zip(axes[:, 0], labels, strict=False):
         ax.set_ylabel(text)
     left_out = [shown(columns, prior.shape[2], "latents")]
     if latent.local:
-        left_out.insert(0, shown(rows, prior.shape[1], "data points"))
+        left_out.insert(0, shown(rows, total, "data points"))
     _explain(axes, "\n".join(note for note in left_out if note), mine=mine)
     return axes
 

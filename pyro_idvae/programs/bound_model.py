@@ -26,6 +26,7 @@ from pyro_idvae.programs.sites import (
     check_sites,
     enumerable_sites,
     factor_sites,
+    frames_of,
     latent_sites,
     observed_sites,
 )
@@ -62,7 +63,7 @@ class BoundModel:
         data_dim: what to call the dimension of data points.
         parameters: the unconstrained parameters, by their names in Pyro's store.
         factorises: whether rows are known to be independent, by :func:`check_factorises`.
-        prior_links: which latents' priors depend on which others, once that was asked.
+        prior_links, guide_links: which latents depend on which others, once that was asked.
     """
 
     def __init__(
@@ -99,11 +100,12 @@ class BoundModel:
         self.data_dim = next(n for n in ("data", "row", "data_point") if n not in taken)
         self.factorises = False
         self.prior_links: dict[str, frozenset[str]] | None = None
+        self.guide_links: dict[str, frozenset[str]] | None = None
         self._depends: dict[str, bool] = {}
         if self.summed:
             check_unlifted(trace, self.latents, self.plate)
             nesting = max(
-                (-f.dim for s in trace.nodes.values() for f in _frames(s) if f.dim is not None),
+                (-f.dim for s in trace.nodes.values() for f in frames_of(s) if f.dim is not None),
                 default=0,
             )
             self._enumerated = EnumeratedModel(model, self.summed, nesting)
@@ -132,10 +134,12 @@ class BoundModel:
         alone._calls = recorder.calls
         return alone
 
-    def on_rows(self, rows: Tensor) -> BoundModel:
-        """Return the model alone, bound to some of its data points."""
-        found = BoundModel(self.model, None, take_rows(self.arguments, rows))
+    def on_rows(self, rows: Tensor, *, with_guide: bool = False) -> BoundModel:
+        """Return the model, alone or with its guide, bound to some of its data points."""
+        guide = self.guide if with_guide else None
+        found = BoundModel(self.model, guide, take_rows(self.arguments, rows))
         found.factorises = self.factorises
+        found.prior_links, found.guide_links = self.prior_links, self.guide_links
         return found
 
     def running(self) -> AbstractContextManager[None]:
@@ -289,10 +293,6 @@ class BoundModel:
         if any(self.frame_dim(site) is None for site in sites):
             log_q = [term.sum() for term in log_q]
         return torch.stack(log_q).sum(0)
-
-
-def _frames(site: Any) -> Any:
-    return site["cond_indep_stack"] if site["type"] == "sample" else ()
 
 
 def _values(trace: Any, names: list[str]) -> Values:

@@ -93,11 +93,14 @@ def _changed(bound: BoundModel, before: Values, values: Values, name: str) -> bo
 def guide_dependences(bound: BoundModel) -> dict[str, frozenset[str]]:
     """Return, for each latent site, the others that the guide's distribution of it depends on.
 
-    All the others move together, so that the answer is none of them or all.
+    All the others move together, so that the answer is none of them or all. It is noted in
+    ``bound.guide_links``.
 
     Args:
         bound: model and guide on their data.
     """
+    if bound.guide_links is not None:
+        return bound.guide_links
     found: dict[str, frozenset[str]] = {name: frozenset() for name in bound.latents}
     if len(found) < 2 or bound.guide is None:
         return found
@@ -120,4 +123,5 @@ def guide_dependences(bound: BoundModel) -> dict[str, frozenset[str]]:
                     found[name] = others
                     break
                 seen = density if seen is None else seen
+    bound.guide_links = found
     return found

@@ -164,3 +164,8 @@ def unwrap_masks(distribution: Any) -> Any:
     while isinstance(distribution, dist.MaskedDistribution):
         distribution = unwrap_events(distribution.base_dist)
     return distribution
+
+
+def frames_of(site: Any) -> Any:
+    """Return the plates around a sample site; none of another node."""
+    return site["cond_indep_stack"] if site["type"] == "sample" else ()

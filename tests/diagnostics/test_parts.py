@@ -8,15 +8,24 @@ import pytest
 import torch
 import xarray as xr
 
-from pyro_idvae import collapse_report, from_guide, from_mcmc, mcmc
+from pyro_idvae import (
+    collapse_report,
+    compare,
+    consistency,
+    from_guide,
+    from_mcmc,
+    mcmc,
+    plot_compare,
+    plot_prior_posterior,
+)
 from pyro_idvae.arviz_io import groups_of, native
 from pyro_idvae.diagnostics import parts
 from pyro_idvae.diagnostics.collapse import latent_kl
 from pyro_idvae.diagnostics.collapse.report import report_on
-from pyro_idvae.diagnostics.parts import Parts
+from pyro_idvae.diagnostics.parts import Parts, Source
 from pyro_idvae.errors import ArgumentError, DataError
 
-ROWS = 23
+ROWS = 24
 X = torch.linspace(-2, 2, ROWS)
 LEVEL = {"epsilon": 0.05, "confidence": 0.95}
 
@@ -146,3 +155,69 @@ def test_a_part_that_was_changed_by_itself_is_refused(exact):
     data["posterior"]["z"].values[:, :, 21] += 1.0
     with pytest.raises(ArgumentError, match="are not those that 'sample_stats' was made of"):
         report_on(Parts.of(native(data), rows=2), **LEVEL)
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("side", ["exact", "apart"])
+def test_a_comparison_by_parts_is_that_of_all_rows(monkeypatch, request, of_guide, side, rows):
+    drawn = request.getfixturevalue(side)
+    whole = compare(of_guide, drawn)
+    assert len(Parts.together({"svi": of_guide, "nuts": drawn})[0].readers) == 1
+    monkeypatch.setattr(parts, "NUMBERS_AT_ONCE", rows * 4 * 200)
+    counts = [len(one.readers) for one in Parts.together({"svi": of_guide, "nuts": drawn})]
+    assert counts[0] == counts[1] >= ROWS // (2 * rows)
+    found = compare(of_guide, drawn)
+    pd.testing.assert_frame_equal(found.table, whole.table, rtol=1e-12)
+    pd.testing.assert_frame_equal(found.per_latent, whole.per_latent, rtol=1e-12)
+    assert found.summary == whole.summary
+
+
+def test_what_is_said_of_all_rows_at_once_counts_once(monkeypatch, of_guide):
+    """Divergences of draws of all rows together are not those of each part."""
+    generator = torch.Generator().manual_seed(3)
+    values = {"z": torch.randn(2, 100, ROWS, 3, generator=generator)}
+    values["w"] = torch.rand(2, 100, ROWS, generator=generator) + 0.5
+    diverging = torch.zeros(2, 100, dtype=torch.bool)
+    diverging[1, :3] = True
+    stats = {"diverging": diverging}
+    drawn = from_mcmc(values, summed, X, sample_stats=stats, num_limit_draws=0)
+    whole = compare(of_guide, drawn).summary
+    assert "caution: 3 divergent transitions" in whole
+    monkeypatch.setattr(parts, "NUMBERS_AT_ONCE", 1)
+    assert compare(of_guide, drawn).summary == whole
+
+
+def test_rows_of_different_draws_are_not_read_apart(of_guide, exact):
+    few = from_guide(summed, guide, X[:5], num_samples=50)
+    for one in Parts.together({"svi": few, "nuts": exact}, rows=2):
+        assert len(one.readers) == 1
+    with pytest.raises(DataError, match="draw both given the same rows"):
+        compare(few, exact)
+
+
+def test_consistency_by_parts_is_that_of_all_rows(monkeypatch, of_guide, exact):
+    whole = consistency([of_guide, exact], var_names=["w"])
+    monkeypatch.setattr(parts, "NUMBERS_AT_ONCE", 1)
+    assert len(Parts.of(exact).readers) == ROWS
+    assert str(consistency([of_guide, exact], var_names=["w"])) == str(whole)
+
+
+def test_pictures_read_only_the_rows_that_they_show(monkeypatch, of_guide, exact):
+    read = []
+    found = Source.latents
+
+    def watched(source, rows=None):
+        read.append(rows)
+        return found(source, rows)
+
+    monkeypatch.setattr(Source, "latents", watched)
+    axes = plot_compare(of_guide, exact, var_name="z", row=-2)
+    assert read == [slice(ROWS - 2, ROWS - 1)] * 2
+    assert axes[0, -1].get_legend().get_title().get_text().startswith(f"data {ROWS - 2}")
+    with pytest.raises(ArgumentError, match=f"row={ROWS}"):
+        plot_compare(of_guide, exact, row=ROWS)
+    monkeypatch.setattr("pyro_idvae.plots.prior_posterior.POOLED_ROWS", 4)
+    axes = plot_prior_posterior(exact, num_data=2)
+    assert read[2:] == [slice(0, 4)]
+    legend = axes[0, 0].figure.legends[0].get_title().get_text()
+    assert legend == f"2 of {ROWS} data points shown"

@@ -49,6 +49,11 @@ def results(model, *, seed):
     torch.manual_seed(0)
     weighed = idvae.importance_log_likelihood(model, amortised, x, num_samples=40, block_size=SIZE)
     found["importance"], found["tails"] = weighed.log_likelihood, weighed.pareto_k
+    guided = idvae.from_guide(model, amortised, x, num_samples=30, block_size=SIZE, seed=seed)
+    for group in ("posterior", "log_likelihood", "sample_stats"):
+        for name in guided[group].data_vars:
+            found[f"guide {group} {name}"] = np.asarray(guided[group][name].values)
+    found["comparison"] = idvae.compare(guided, draws).table.to_numpy()
     found["report"] = idvae.collapse_report(draws).table.to_numpy(dtype=str)
     return found
 

@@ -378,7 +378,7 @@ def test_numbers_of_draws_are_checked_before_sampling(wrong, monkeypatch):
 
     monkeypatch.setattr("pyro_idvae.infer.sampling.Sampling.sample", never)
     monkeypatch.setattr("pyro_idvae.infer.arviz.evaluated", never)
-    monkeypatch.setattr("pyro_idvae.infer.arviz.draw_guide", never)
+    monkeypatch.setattr("pyro_idvae.infer.guide_sampling.draw_guide", never)
     [(name, value)] = wrong.items()
     with pytest.raises(ArgumentError, match=f"{name}={value}"):
         mcmc(model, X, **wrong)

@@ -302,7 +302,7 @@ def test_what_is_no_name_or_label_is_refused_before_sampling(case, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("sampling had begun")
 
-    monkeypatch.setattr("pyro_idvae.infer.arviz.draw_guide", never)
+    monkeypatch.setattr("pyro_idvae.infer.guide_sampling.draw_guide", never)
     monkeypatch.setattr("pyro_idvae.infer.arviz.evaluated", never)
     monkeypatch.setattr("pyro_idvae.infer.sampling.Sampling.sample", never)
     with pytest.raises(error, match=words):

@@ -25,15 +25,12 @@ from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.plates import check_amortised
-from pyro_idvae.programs.row_density import is_same
+from pyro_idvae.programs.rows_apart import check_guide_rows
 from pyro_idvae.programs.run import undisturbed
 from pyro_idvae.programs.sites import check_sampled
 
 LEAST = 10
 """Replications below which an interrupt leaves nothing that could be judged."""
-MIXED = 1e5
-"""Units of rounding beyond which a guide's density of a row depends on other rows: modes that are
-searched together agree no better than their tolerance."""
 
 
 class Outcome(NamedTuple):
@@ -113,7 +110,9 @@ def _as_rows(bound: BoundModel, places: Places, number: int) -> BoundModel:
     data = simulate(wide, places).arguments
     check_factorises(BoundModel(model, None, data))
     if guide is not None:
-        _check_rows_apart(BoundModel(model, guide, data))
+        pair = BoundModel(model, guide, data)
+        with torch.no_grad(), pair.running():
+            check_guide_rows(pair, pair.draw_guide()[0], torch.arange(pair.rows // 2))
     return wide
 
 
@@ -125,25 +124,6 @@ def _check_amortised(bound: BoundModel) -> None:
         raise ArgumentError(
             f"model and guide run on {bound.rows} rows, but not on another number of them"
         ) from error
-
-
-def _check_rows_apart(bound: BoundModel) -> None:
-    """Raise if the guide's density of some rows depends on the others."""
-    half = torch.arange(bound.rows // 2)
-    with torch.no_grad(), bound.running():
-        values = bound.draw_guide()[0]
-        some = {}
-        for name, value in values.items():
-            place = bound.row_place(name)
-            if place is None:
-                raise ArgumentError(f"the latent site {name!r} is one for all rows")
-            some[name] = value.index_select(place, half.to(value.device))
-        whole = bound.guide_density(values)
-        part = bound.guide_density(some, take_rows(bound.arguments, half))
-    if whole is None or part is None or not whole.dim():
-        return
-    if not is_same(part, whole[: len(half)], MIXED):
-        raise ArgumentError("the guide's density of a row depends on the data of other rows")
 
 
 @torch.no_grad()

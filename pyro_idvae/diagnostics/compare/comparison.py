@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -13,25 +13,11 @@ import numpy as np
 import pandas as pd
 
 from pyro_idvae._checks import check_list, check_real
-from pyro_idvae.diagnostics.compare.pairing import (
-    check_methods,
-    check_observations,
-    common_sites,
-    importance_k,
-)
-from pyro_idvae.diagnostics.estimators import LEAST_DRAWS
-from pyro_idvae.diagnostics.estimators.marginals import (
-    Array,
-    coverages,
-    kl_of_draws,
-    moments,
-    wasserstein,
-)
-from pyro_idvae.diagnostics.latents import Latents
-from pyro_idvae.diagnostics.mixing import mixed, weighed
-from pyro_idvae.errors import ArgumentError, DataError
+from pyro_idvae.diagnostics.compare.pieces import Piece, compared, table_of
+from pyro_idvae.diagnostics.estimators.marginals import Array
+from pyro_idvae.diagnostics.parts import Parts
+from pyro_idvae.errors import ArgumentError
 
-CELLS_AT_ONCE = 2000
 UNRELIABLE_K = 0.7
 FAMILY_LEVEL = 0.01
 """Probability that any gap of a guide that is exact is said to be beyond chance."""
@@ -143,77 +129,10 @@ def compare(
     ]
     if not wanted:
         raise ArgumentError(f"probs={probs!r}: expected at least one, e.g. (0.5, 0.9)")
-    guide, sampled = Latents.of(svi, "svi"), Latents.of(nuts, "nuts")
-    exact = weighed(sampled)
-    check_methods(guide, exact)
-    check_observations(guide, exact)
-    names = common_sites(guide, exact, var_names)
-    k, per_point = importance_k(guide)
-    tables = []
-    for name in names:
-        latent = guide.sites[name]
-        values, other = latent.cells(), exact.sites[name].cells()
-        points = guide.point_labels(latent)
-        _check_draws(name, {"svi": values, "nuts": other})
-        columns = _columns(values, other, wanted)
-        known = per_point and len(k) == len(points)
-        columns["pareto_k"] = (
-            np.tile(k, len(latent.labels)) if known else np.full(values.shape[-1], math.nan)
-        )
-        if not per_point:
-            columns["pareto_k_joint"] = np.full(values.shape[-1], k[0])
-        index = pd.MultiIndex.from_product(
-            [latent.labels, points], names=["latent", guide.data_dim or "data"]
-        )
-        tables.append(pd.DataFrame(columns, index=index))
-    table = pd.concat(tables)
-    words = _in_words(table, k, per_point, sampled)
-    return Comparison(table, _per_latent(table), words)
-
-
-def _check_draws(name: str, sides: Mapping[str, Array]) -> None:
-    for side, values in sides.items():
-        count = values.shape[0] * values.shape[1]
-        if count < LEAST_DRAWS:
-            raise ArgumentError(f"{side} has {count} draws: expected at least {LEAST_DRAWS}")
-        if not np.isfinite(values).all():
-            raise DataError(f"{side} has draws of {name!r} that are not finite: sample again")
-
-
-def _columns(draws: Array, exact: Array, probs: Sequence[float]) -> dict[str, Array]:
-    """Return the columns of the table that come from draws, a few cells at a time."""
-    starts = range(0, draws.shape[-1], CELLS_AT_ONCE)
-    parts = [slice(start, start + CELLS_AT_ONCE) for start in starts]
-    pieces = [_columns_of(draws[..., part], exact[..., part], probs) for part in parts]
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-
-
-def _columns_of(draws: Array, exact: Array, probs: Sequence[float]) -> dict[str, Array]:
-    ours, theirs = moments(draws, independent=True), moments(exact, independent=False)
-    columns = {
-        "mean_svi": ours.mean,
-        "mean_exact": theirs.mean,
-        "sd_svi": ours.sd,
-        "sd_exact": theirs.sd,
-        "ess_exact": theirs.size,
-    }
-    for name in ("mean", "sd"):
-        gap = columns[f"{name}_svi"] - columns[f"{name}_exact"]
-        errors = getattr(ours, f"{name}_error"), getattr(theirs, f"{name}_error")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            columns[f"{name}_gap_mcse"] = gap / np.hypot(*errors)
-            columns[f"{name}_gap_sd"] = gap / theirs.sd
-    sizes = ours.size, theirs.size
-    columns["wasserstein"], columns["wasserstein_by_chance"] = wasserstein(draws, exact, *sizes)
-    columns["kl_svi_exact"], columns["kl_svi_exact_se"] = kl_of_draws(
-        draws, exact, *sizes, independent=True
-    )
-    columns["kl_exact_svi"], columns["kl_exact_svi_se"] = kl_of_draws(
-        exact, draws, *sizes[::-1], independent=False
-    )
-    for prob, share in zip(probs, coverages(draws, exact, probs), strict=True):
-        columns[f"coverage_{100 * prob:g}"] = share
-    return columns
+    sides = zip(*Parts.together({"svi": svi, "nuts": nuts}), strict=True)
+    pieces = [compared(one, other, var_names, wanted) for one, other in sides]
+    table = table_of(pieces)
+    return Comparison(table, _per_latent(table), _in_words(table, pieces))
 
 
 def _per_latent(table: Any) -> Any:
@@ -231,8 +150,9 @@ def _per_latent(table: Any) -> Any:
     return pd.DataFrame(columns)
 
 
-def _in_words(table: Any, k: Array, per_point: bool, sampled: Latents) -> str:
+def _in_words(table: Any, pieces: Sequence[Piece]) -> str:
     """Return the line that says how the guide stands to the exact posterior."""
+    k, per_point = np.concatenate([piece.k for piece in pieces]), pieces[0].per_point
     gaps = table[["mean_gap_mcse", "sd_gap_mcse"]].abs().fillna(0.0)
     limit = NormalDist().inv_cdf(1 - FAMILY_LEVEL / (2 * gaps.size))
     beyond = int((gaps > limit).any(axis=1).sum())
@@ -251,18 +171,18 @@ def _in_words(table: Any, k: Array, per_point: bool, sampled: Latents) -> str:
         (name for name in table if name.startswith("coverage")), key=lambda n: float(n[9:])
     )
     parts.append(f"{widest[9:]}% intervals cover {100 * table[widest].mean():.0f}%")
-    if sampled.divergences:
-        parts.append(f"caution: {sampled.divergences} divergent transitions on the exact side")
-    chains = mixed(sampled)
-    if chains.num_left_out:
+    divergences = sum(piece.divergences for piece in pieces)
+    if divergences:
+        parts.append(f"caution: {divergences} divergent transitions on the exact side")
+    left_out = sum(int(piece.agreed.left_out.sum()) for piece in pieces)
+    weighed = sum(int((piece.agreed.disagree & piece.agreed.known).sum()) for piece in pieces)
+    if left_out:
         parts.append(
-            f"caution: chains of {chains.num_left_out} data points disagree, and the masses of "
+            f"caution: chains of {left_out} data points disagree, and the masses of "
             "their modes are not known"
         )
-    elif chains.num_weighed:
-        parts.append(
-            f"chains of {chains.num_weighed} data points disagree and count by their modes' masses"
-        )
+    elif weighed:
+        parts.append(f"chains of {weighed} data points disagree and count by their modes' masses")
     return ", ".join(parts)
 
 

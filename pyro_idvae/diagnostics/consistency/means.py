@@ -16,7 +16,8 @@ from pyro_idvae.diagnostics.estimators import LEAST_DRAWS
 from pyro_idvae.diagnostics.estimators.marginals import moments
 from pyro_idvae.diagnostics.evaluation.row_normals import row_normals
 from pyro_idvae.diagnostics.latents import Latents, latent_labels
-from pyro_idvae.diagnostics.mixing import mixed, weighed
+from pyro_idvae.diagnostics.mixing import agreement, weighed
+from pyro_idvae.diagnostics.parts import Parts, observations
 from pyro_idvae.errors import ArgumentError, DataError, ShapeError
 from pyro_idvae.programs.arguments import Arguments
 from pyro_idvae.programs.as_found import left_as_found
@@ -109,16 +110,37 @@ def _variance(values: Array) -> Array:
 
 def means_of_draws(name: str, data: Any, var_names: Sequence[str] | None) -> Means:
     """Return the posterior means of draws, chains in the shares of their modes' masses."""
-    drawn = Latents.of(data, name)
-    disagree = mixed(drawn).num_left_out
-    latents = weighed(drawn)
+    parts, disagree = Parts.of(data, name), 0
+    pieces: list[tuple[Array, ...]] = []
+    for drawn in parts:
+        agreed = agreement(drawn)
+        disagree += int(agreed.left_out.sum())
+        labels, piece = _of_rows(name, weighed(drawn), var_names)
+        pieces.append(piece)
+    notes = []
+    if disagree:
+        notes.append(
+            f"{name}: chains of {disagree} rows disagree, and the masses of their modes are not "
+            "known: their means may be of some modes only"
+        )
+    mean, error, within = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    return Means.of_parts(
+        name, labels, mean, error, within, observed=observations(data), notes=tuple(notes)
+    )
+
+
+def _of_rows(
+    name: str, latents: Latents, var_names: Sequence[str] | None
+) -> tuple[list[str], tuple[Array, ...]]:
+    """Return labels of latents, and of each row their means, errors and variances."""
     count = latents.shape[0] * latents.shape[1]
     if count < LEAST_DRAWS:
         raise ArgumentError(f"{name} has {count} draws: expected at least {LEAST_DRAWS}")
-    local = [
-        site for site in latents.sites.values() if site.local and site.values.dtype.kind == "f"
-    ]
-    sites = {site.name: site for site in local}
+    sites = {
+        site.name: site
+        for site in latents.sites.values()
+        if site.local and site.values.dtype.kind == "f"
+    }
     labels: list[str] = []
     columns: list[list[Array]] = [[], [], []]
     for site in _picked(name, list(sites), var_names):
@@ -127,16 +149,7 @@ def means_of_draws(name: str, data: Any, var_names: Sequence[str] | None) -> Mea
         parts = (found.mean, found.mean_error, np.square(found.sd))
         for column, part in zip(columns, parts, strict=True):
             column.append(part.reshape(len(latent.labels), -1).T)
-    notes = []
-    if disagree:
-        notes.append(
-            f"{name}: chains of {disagree} rows disagree, and the masses of their modes are not "
-            "known: their means may be of some modes only"
-        )
-    mean, error, within = (np.concatenate(column, 1) for column in columns)
-    return Means.of_parts(
-        name, labels, mean, error, within, observed=dict(latents.observed), notes=tuple(notes)
-    )
+    return labels, tuple(np.concatenate(column, 1) for column in columns)
 
 
 @left_as_found

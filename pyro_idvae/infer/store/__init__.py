@@ -4,6 +4,6 @@
 from pyro_idvae.infer.store.journal import Journal
 from pyro_idvae.infer.store.open_draws import open_draws
 from pyro_idvae.infer.store.order import Order
-from pyro_idvae.infer.store.sample_to import checked_folder, sample_to
+from pyro_idvae.infer.store.sample_to import checked_folder, stored
 
-__all__ = ["Journal", "Order", "checked_folder", "open_draws", "sample_to"]
+__all__ = ["Journal", "Order", "checked_folder", "open_draws", "stored"]

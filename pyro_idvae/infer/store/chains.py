@@ -18,6 +18,7 @@ from pyro_idvae.infer.draws import evaluated
 from pyro_idvae.infer.fit import container
 from pyro_idvae.infer.pyro_kernels import ChainState, Draw
 from pyro_idvae.infer.ranks import Ranks, first_finds, shared
+from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.infer.shares import Shares
 from pyro_idvae.infer.store.journal import Journal
 from pyro_idvae.infer.store.layout import (
@@ -42,11 +43,12 @@ class ChainStore:
     Args:
         journal: the store.
         order: what is sampled, and what of it is wanted.
+        sampling: how.
     """
 
-    def __init__(self, journal: Journal, order: Order) -> None:
-        self.journal, self.order = journal, order
-        self.bound, self.sampling, self.names = order.bound, order.sampling, order.names
+    def __init__(self, journal: Journal, order: Order, sampling: Sampling) -> None:
+        self.journal, self.order, self.sampling = journal, order, sampling
+        self.bound, self.names = order.bound, order.names
 
     def run(self) -> None:
         """Draw what is not drawn, then what is of all draws.

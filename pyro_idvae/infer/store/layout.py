@@ -21,6 +21,9 @@ from pyro_idvae.infer.groups import Groups, is_of_whole
 
 Array = np.ndarray[Any, Any]
 
+ORDER = "order_of_variables"
+"""The attribute that says it: folders have none, and sums over sites are rounded in theirs."""
+
 
 def zarr() -> Any:
     """Return the library.
@@ -90,10 +93,9 @@ class Layout:
             part = part_of(self.path)
             try:
                 for group, variables in groups.items():
-                    write_dataset(part, group, xr.Dataset(attrs=dict(attrs)))
                     totals = {name for name in variables if _is_total(name, variables)}
                     kept = {name: one for name, one in variables.items() if name not in totals}
-                    self._make(part, group, kept, labels)
+                    self._make(part, group, kept, labels, {**attrs, ORDER: list(variables)})
                 part.replace(self.path)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
@@ -111,7 +113,7 @@ class Layout:
         """
         part = part_of(self.path)
         try:
-            self._make(part, group, variables, labels)
+            self._make(part, group, variables, labels, {})
             # Labels are there before what they label.
             made = sorted((part / group).glob("*/"), key=lambda one: one.name in variables)
             for array in made:
@@ -128,6 +130,7 @@ class Layout:
         group: str,
         variables: Mapping[str, Variable],
         labels: Mapping[str, Sequence[Any]],
+        attrs: Mapping[str, Any],
     ) -> None:
         """Write what has no rows, and make arrays for what has."""
         whole, wide = {}, {}
@@ -143,7 +146,7 @@ class Layout:
                 wide[name] = variable, dims, axis, shape
             sizes.update(zip(dims, shape, strict=True))
         coords = {dim: labels.get(dim, np.arange(size)) for dim, size in sizes.items()}
-        write_dataset(path, group, xr.Dataset(whole, coords=coords))
+        write_dataset(path, group, xr.Dataset(whole, coords=coords, attrs=attrs))
         target = zarr().open_group(path, mode="a", zarr_format=2)[group]
         for name, (variable, dims, axis, shape) in wide.items():
             chunks = list(shape)

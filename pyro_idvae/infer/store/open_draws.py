@@ -17,7 +17,7 @@ from pyro_idvae.infer.groups import is_of_whole
 from pyro_idvae.infer.interrupts import common
 from pyro_idvae.infer.pyro_kernels import KERNELS
 from pyro_idvae.infer.store.journal import Journal
-from pyro_idvae.infer.store.layout import zarr
+from pyro_idvae.infer.store.layout import ORDER, zarr
 
 
 def open_draws(path: str | os.PathLike[str]) -> Any:
@@ -120,4 +120,11 @@ def _opened(path: Path) -> dict[str, xr.Dataset]:
     with warnings.catch_warnings():
         # That a file is no array: one that is being written, or that a killed process left.
         warnings.simplefilter("ignore", UserWarning)
-        return {group: xr.open_dataset(path, group=group, **options) for group in groups}
+        return {group: _ordered(xr.open_dataset(path, group=group, **options)) for group in groups}
+
+
+def _ordered(dataset: xr.Dataset) -> xr.Dataset:
+    """Return the variables in the order in which they were made."""
+    order = dataset.attrs.pop(ORDER, [])
+    first = [name for name in order if name in dataset]
+    return dataset[[*first, *(name for name in dataset.data_vars if name not in first)]]

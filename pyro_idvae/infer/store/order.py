@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pyro_idvae.infer.fit.pair import PairTensors
+from pyro_idvae.infer.guide_sampling import GuideSampling
 from pyro_idvae.infer.names import Names
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.bound_model import BoundModel
@@ -23,11 +24,11 @@ UNCHECKED = ("progress", "seed", "block_size", "parallel")
 
 @dataclass(frozen=True)
 class Order:
-    """A call of :func:`mcmc`.
+    """A call of :func:`mcmc`, or of :func:`from_guide`.
 
     Attributes:
-        bound: the model on its data.
-        sampling: how to sample.
+        bound: the model on its data, with its guide if that is drawn from.
+        sampling: how to draw.
         names: what dimensions and labels are called.
         num_prior_samples: draws from the prior.
         num_limit_draws: draws to bound the marginals by; 0 for none, None for what is affordable.
@@ -35,7 +36,7 @@ class Order:
     """
 
     bound: BoundModel
-    sampling: Sampling
+    sampling: Sampling | GuideSampling
     names: Names
     num_prior_samples: int
     num_limit_draws: int | None
@@ -43,20 +44,19 @@ class Order:
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this call from others whose draws are others, in JSON."""
-        bound, sampling, names = self.bound, self.sampling, self.names
-        tensors = PairTensors(bound.model, None, bound.parameters).live()
+        bound, names = self.bound, self.names
+        tensors = PairTensors(bound.model, bound.guide, bound.parameters).live()
         options = {
-            **asdict(replace(sampling, start=None, kernel_options={})),
-            "start": sampling.start is not None,
-            "kernel_options": str(sorted(sampling.kernel_options.items())),
-            "warmup_steps": sampling.warmup,
-            "target_accept_prob": sampling.target,
+            **self.sampling.said(),
             "num_prior_samples": self.num_prior_samples,
             "num_limit_draws": self.num_limit_draws,
             "posterior_predictive": self.posterior_predictive,
         }
+        programs = {"model": name_of(bound.model)}
+        if bound.guide is not None:
+            programs["guide"] = name_of(bound.guide)
         return {
-            "model": name_of(bound.model),
+            **programs,
             "data": arguments_identity(bound.arguments),
             "parameters": {name: tensor_identity(v) for name, v in sorted(tensors.items())},
             "options": {name: plain(v) for name, v in options.items() if name not in UNCHECKED},

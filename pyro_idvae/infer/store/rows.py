@@ -31,7 +31,6 @@ from pyro_idvae.infer.limits import (
 )
 from pyro_idvae.infer.ranks import Ranks, first_finds, shared
 from pyro_idvae.infer.rowwise.blocks import Block
-from pyro_idvae.infer.rowwise.sample_rows import on_site_scale
 from pyro_idvae.infer.shares import Portion
 from pyro_idvae.infer.store.journal import Journal
 from pyro_idvae.infer.store.layout import Layout
@@ -69,17 +68,18 @@ class RowStore:
         """
         left = sorted(set(range(len(self.blocks))) - set(done))
         shared(left, self._sample)
+        if self.sampling.independent:
+            first_finds(lambda: self._close({}))
+            return
         if self.order.num_limit_draws != 0:
             self._add_directions()
         self._add_totals()
 
     def _sample(self, numbers: Sequence[int]) -> list[None]:
         shown = self.sampling.progress and Ranks.here().speaks
-        for number in tqdm(numbers, desc="vectorized HMC", unit="block", disable=not shown):
-            block = self.blocks[number]
-            (drawn,) = self.sampling.of_blocks(self.bound, [block], progress=False)
-            portion = Portion.of(self.bound, block)
-            values, stats = on_site_scale(portion.bound, drawn)
+        what = "guide" if self.sampling.independent else "vectorized HMC"
+        for number in tqdm(numbers, desc=what, unit="block", disable=not shown):
+            portion, values, stats = self.sampling.of_block(self.bound, self.blocks[number])
             if shape_of(values) != self.sampling.shape:
                 raise KeyboardInterrupt
             draws, new = portion.run(self._finished, values, stats, portion.share)
@@ -94,8 +94,9 @@ class RowStore:
         self, bound: BoundModel, values: Values, stats: Values, share: float
     ) -> tuple[Draws, Values | None]:
         """Return draws with all that is known of them by themselves, and new observations."""
-        order = self.order
-        draws = evaluated(bound, values, stats, independent=False, method=self.sampling.kernel)
+        order, sampling = self.order, self.sampling
+        method, independent = sampling.kernel, sampling.independent
+        draws = evaluated(bound, values, stats, independent=independent, method=method)
         draws = draws.with_prior(bound, order.num_prior_samples)
         if order.num_limit_draws != 0:
             draws = draws.with_coordinate_limits(bound, order.num_limit_draws, share=share)

@@ -13,17 +13,20 @@ from typing import Any
 from pyro_idvae._version import __version__
 from pyro_idvae.errors import ArgumentError, StoreError
 from pyro_idvae.infer.groups import attributes_of
-from pyro_idvae.infer.ranks import agreed_seed, first_finds
+from pyro_idvae.infer.interrupts import warn_caller
+from pyro_idvae.infer.pyro_kernels import KERNELS
+from pyro_idvae.infer.ranks import Ranks, agreed_seed, first_finds
 from pyro_idvae.infer.rowwise.blocks import blocks_of
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.infer.store.chains import ChainStore
 from pyro_idvae.infer.store.journal import Journal
 from pyro_idvae.infer.store.layout import zarr
+from pyro_idvae.infer.store.open_draws import open_draws
 from pyro_idvae.infer.store.order import Order
 from pyro_idvae.infer.store.rows import RowStore
 
 
-def checked_folder(store: Any, sampling: Sampling) -> Path:
+def checked_folder(store: Any, *, parallel: bool = False) -> Path:
     """Return the folder of a store.
 
     Raises:
@@ -32,7 +35,7 @@ def checked_folder(store: Any, sampling: Sampling) -> Path:
     """
     if not isinstance(store, (str, os.PathLike)) or not os.fspath(store):
         raise ArgumentError(f"store={store!r}: expected the path of a folder, a str or a Path")
-    if sampling.parallel:
+    if parallel:
         raise ArgumentError(
             f"store={store!r} with parallel=True: leave out parallel, and start the script by "
             "torchrun, whose processes share the chains"
@@ -49,6 +52,25 @@ def checked_folder(store: Any, sampling: Sampling) -> Path:
     return folder
 
 
+def stored(folder: Path, order: Order) -> Any:
+    """Draw into a store and open it; after an interrupt too, if there is anything in it."""
+    try:
+        sample_to(folder, order)
+        return open_draws(folder)
+    except KeyboardInterrupt:
+        if Ranks.here().size > 1 or not Journal.is_at(folder):
+            raise
+        data = open_draws(folder)
+        sizes = data["posterior"].sizes
+        if 0 in sizes.values():
+            raise
+        there = f"{sizes['chain']} chains of {sizes['draw']} draws"
+        if order.sampling.kernel not in KERNELS:
+            there = f"{sizes[order.names.data_dim]} of {order.bound.rows} data points"
+        warn_caller(f"interrupted: {there} are in the store {str(folder)!r}; the same call goes on")
+        return data
+
+
 def sample_to(folder: Path, order: Order) -> None:
     """Sample into a store; what is there of an earlier run of the same call is not done again.
 
@@ -60,18 +82,16 @@ def sample_to(folder: Path, order: Order) -> None:
         StoreError: if the store is of another call, or another process writes to it.
         KeyboardInterrupt: at Ctrl-C; what is whole by then is in the store.
     """
-    bound = order.bound
+    bound, sampling = order.bound, order.sampling
     identity = order.identity()
     if Journal.is_at(folder):
         _check_same(folder, Journal(folder).record, _with_given(order, identity))
-    order.sampling.begin(bound)
-    by_row = order.sampling.kernel == "vectorized"
-    chosen = {"block_size": bound.rows}
-    if by_row:
-        suited = order.sampling.blocks(bound)
-        chosen = {"block_size": len(suited[0].rows), "seed": suited[0].stream.seed}
+    sampling.begin(bound)
+    if sampling.kernel in KERNELS:
+        chosen = {"block_size": bound.rows, "seed": agreed_seed(sampling.seed)}
     else:
-        chosen["seed"] = agreed_seed(order.sampling.seed)
+        suited = sampling.blocks(bound)
+        chosen = {"block_size": len(suited[0].rows), "seed": suited[0].stream.seed}
     with ExitStack() as held:
 
         def opened() -> tuple[Journal, list[int], bool]:
@@ -83,12 +103,14 @@ def sample_to(folder: Path, order: Order) -> None:
 
         journal, done, closed = first_finds(opened)
         said = journal.record
-        if not closed and by_row:
+        if closed:
+            return
+        if isinstance(sampling, Sampling) and sampling.kernel in KERNELS:
+            ChainStore(journal, order, sampling).run()
+        else:
             device = next(iter(bound.values().values())).device
             blocks = blocks_of(bound.rows, said["block_size"], said["seed"], device)
             RowStore(journal, order, blocks).run(done)
-        elif not closed:
-            ChainStore(journal, order).run()
 
 
 def _with_given(order: Order, identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +131,9 @@ def _create(folder: Path, order: Order, record: Mapping[str, Any]) -> None:
         for name, value in bound.values().items()
     }
     attrs = {
-        **attributes_of(names, method=sampling.kernel, independent=False, complete=False),
+        **attributes_of(
+            names, method=sampling.kernel, independent=sampling.independent, complete=False
+        ),
         "pyro_idvae_version": __version__,
         "created_at": datetime.now(timezone.utc).isoformat(),
     }
