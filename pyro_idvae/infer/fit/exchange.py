@@ -12,6 +12,9 @@ from torch import Tensor, distributed
 from pyro_idvae.infer.ranks import Ranks
 from pyro_idvae.infer.rowwise.stream import seed_of
 
+LEAST_BITS = 32
+"""Of the numbers that count rows."""
+
 
 class Agreed(NamedTuple):
     """What all processes together come to in a step."""
@@ -21,6 +24,35 @@ class Agreed(NamedTuple):
     rows: int
     stop: bool
     """Whether any process was asked to end."""
+
+
+class Vectors:
+    """What travels in a step: a vector of gradients for each type of numbers, one with a head.
+
+    To begin a message takes longer than to send some thousand numbers with it.
+
+    Args:
+        tensors: the parameters.
+        head: how many other numbers there are to send.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], head: int) -> None:
+        types = {t.dtype for t in tensors}
+        types |= set() if any(torch.finfo(t).bits >= LEAST_BITS for t in types) else {torch.float32}
+        widest = max(types, key=lambda t: torch.finfo(t).bits)
+        self.whole: list[Tensor] = []
+        parts: dict[int, Tensor] = {}
+        for dtype in sorted(types, key=str):
+            own = [place for place, t in enumerate(tensors) if t.dtype == dtype]
+            sizes = [tensors[place].numel() for place in own]
+            sizes.append(head if dtype == widest else 0)
+            vector = torch.zeros(sum(sizes), dtype=dtype, device=tensors[0].device)
+            *split, last = vector.split(sizes)
+            parts |= {i: part.view(tensors[i].shape) for i, part in zip(own, split, strict=True)}
+            self.whole.append(vector)
+            if dtype == widest:
+                self.head = last
+        self.parts = [parts[place] for place in range(len(tensors))]
 
 
 class Exchange:
@@ -37,6 +69,7 @@ class Exchange:
     def __init__(self, ranks: Ranks, seed: int) -> None:
         self.ranks, self.seed = ranks, seed
         self.stop = False
+        self.vectors: Vectors | None = None
 
     def begin_epoch(self, number: int) -> None:
         """Seed torch's generators for an epoch: what follows does not depend on what was drawn."""
@@ -50,24 +83,29 @@ class Exchange:
             loss: of this share, per data point.
             rows: data points of this share, perhaps none.
         """
-        device = tensors[0].device
-        grads = [torch.zeros_like(t) if t.grad is None else t.grad for t in tensors]
         known = [float(t.grad is not None) for t in tensors]
         # A share without rows has no loss, and is no reason for a sum that is not finite.
         said = [float(rows), loss * rows if rows else 0.0, float(self.stop), *known]
-        head = torch.tensor(said, dtype=torch.float64, device=device)
-        distributed.all_reduce(head)
-        total = float(head[0])
-        for dtype in sorted({g.dtype for g in grads}, key=str):
-            own = [g for g in grads if g.dtype == dtype]
-            flat = torch.cat([g.reshape(-1) for g in own]).mul_(rows)
-            distributed.all_reduce(flat)
-            flat.div_(total)
-            for grad, part in zip(own, flat.split([g.numel() for g in own]), strict=True):
-                grad.copy_(part.reshape(grad.shape))
-        for tensor, grad, count in zip(tensors, grads, head[3:].tolist(), strict=True):
-            tensor.grad = grad if count else None
-        return Agreed(float(head[1]) / total, int(total), bool(head[2]))
+        if self.vectors is None:
+            self.vectors = Vectors(tensors, len(said))
+        vectors = self.vectors
+        vectors.head.copy_(torch.tensor(said))
+        for tensor, part in zip(tensors, vectors.parts, strict=True):
+            if tensor.grad is None or not rows:
+                part.zero_()
+            else:
+                torch.mul(tensor.grad, rows, out=part)
+        for vector in vectors.whole:
+            distributed.all_reduce(vector)
+        total, whole, stop, *counts = vectors.head.tolist()
+        for tensor, part, count in zip(tensors, vectors.parts, counts, strict=True):
+            if not count:
+                tensor.grad = None
+            elif tensor.grad is None:
+                tensor.grad = part / total
+            else:
+                torch.div(part, total, out=tensor.grad)
+        return Agreed(whole / total, int(total), bool(stop))
 
     def mean(self, value: float, rows: int, like: Tensor) -> float:
         """Return the mean of a number over the data points of all shares."""
