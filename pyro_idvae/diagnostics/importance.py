@@ -22,7 +22,7 @@ from pyro_idvae.programs.arguments import as_arguments, row_count, take_rows, te
 from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.determinism import check_deterministic
-from pyro_idvae.programs.door import check_pair
+from pyro_idvae.programs.door import check_pair, where_weights_are
 from pyro_idvae.programs.guide_density import check_guide_density
 from pyro_idvae.programs.plates import check_amortised
 from pyro_idvae.programs.run import Program
@@ -118,7 +118,7 @@ def importance_log_likelihood(
     check_count("num_samples", num_samples, minimum=2)
     if block_size is not None:
         check_count("block_size", block_size)
-    arguments = as_arguments(data)
+    arguments = where_weights_are(as_arguments(data), model, guide)
     check_pair(model, guide, arguments)
     rows = row_count(arguments)
     if block_size is not None and block_size < rows:

@@ -120,6 +120,16 @@ def take_rows(arguments: Arguments, index: Tensor) -> Arguments:
     return tuple(map(rows, args)), {name: rows(value) for name, value in kwargs.items()}
 
 
+def placed(arguments: Arguments, device: torch.device) -> Arguments:
+    """Return the data on a device: themselves, where they are there, or have no numbers."""
+
+    def moved(value: Any) -> Any:
+        return value.to(device) if isinstance(value, Tensor) and not value.is_meta else value
+
+    args, kwargs = arguments
+    return tuple(map(moved, args)), {name: moved(value) for name, value in kwargs.items()}
+
+
 def repeat_rows(arguments: Arguments, times: int) -> Arguments:
     """Return the data that many times, one copy after the other."""
     return take_rows(arguments, torch.arange(row_count(arguments)).repeat(times))

@@ -12,6 +12,7 @@ import pyro
 from pyro import distributions, infer, poutine
 
 from pyro_idvae import _upstream
+from pyro_idvae.programs.precision import full_precision
 from pyro_idvae.programs.run import owners_of
 
 Arguments = ParamSpec("Arguments")
@@ -53,11 +54,14 @@ def as_found(*programs: Any) -> Iterator[None]:
 
 
 def left_as_found(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Make a function put back, after an interrupt, the programs among its arguments."""
+    """Make a function put back, after an interrupt, the programs among its arguments.
+
+    It computes in full precision: what it draws and scores are densities.
+    """
 
     @wraps(function)
     def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        with as_found(*args, *kwargs.values()):
+        with full_precision(), as_found(*args, *kwargs.values()):
             return function(*args, **kwargs)
 
     return guarded

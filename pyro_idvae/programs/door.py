@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyro_idvae._checks import check_same_kind
 from pyro_idvae.errors import ArgumentError, DataError
-from pyro_idvae.programs.arguments import Arguments, kind_of, named_arguments, row_count
+from pyro_idvae.programs.arguments import Arguments, kind_of, named_arguments, placed, row_count
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.determinism import check_deterministic, check_numbers
 from pyro_idvae.programs.run import Program, describe, owners_of
@@ -26,7 +26,7 @@ def open_model(
     drawn: Sequence[str] | None = None,
     scored: bool = True,
 ) -> BoundModel:
-    """Return a model bound to its data, both checked.
+    """Return a model bound to its data, both checked; the data go where its weights are.
 
     Args:
         model: the model.
@@ -43,6 +43,7 @@ def open_model(
             their distribution.
     """
     check_program("model", model, arguments)
+    arguments = where_weights_are(arguments, model)
     if scored:
         check_weights("model", weights_of(model))
     check_data(model, arguments, like=first_parameter(model), missing=not scored)
@@ -58,6 +59,7 @@ def open_pair(model: Program, guide: Program, arguments: Arguments) -> BoundMode
     Raises:
         SiteMismatchError: if the guide's sites are not the model's.
     """
+    arguments = where_weights_are(arguments, model, guide)
     check_pair(model, guide, arguments)
     bound = BoundModel(model, guide, arguments)
     check_numbers(check_deterministic(bound))
@@ -122,6 +124,12 @@ def first_parameter(*programs: Program | None) -> Tensor | None:
     """Return a floating point parameter of these programs; None if they have none."""
     parameters = (p for owner in owners_of(*programs) for p in owner.parameters())
     return next((p for p in parameters if p.is_floating_point()), None)
+
+
+def where_weights_are(arguments: Arguments, *programs: Program | None) -> Arguments:
+    """Return the data on the device of the programs' parameters, if they have any there."""
+    like = first_parameter(*programs)
+    return arguments if like is None or like.is_meta else placed(arguments, like.device)
 
 
 def check_data(

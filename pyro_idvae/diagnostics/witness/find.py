@@ -13,7 +13,12 @@ from pyro_idvae.distributions import Likelihood
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
-from pyro_idvae.programs.door import check_data, check_program, first_parameter
+from pyro_idvae.programs.door import (
+    check_data,
+    check_program,
+    first_parameter,
+    where_weights_are,
+)
 from pyro_idvae.programs.run import Program, gradients
 
 
@@ -155,6 +160,7 @@ def find_witness(
         )
     arguments = as_arguments(x, "x")
     check_program("model", model, arguments)
+    arguments = where_weights_are(arguments, model)
     check_data(model, arguments, like=first_parameter(model), missing=True)
     return of_model.search(
         model,

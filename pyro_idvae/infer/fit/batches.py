@@ -26,9 +26,11 @@ from pyro_idvae.programs.arguments import (
     take_rows,
     tensors_of,
 )
-from pyro_idvae.programs.door import check_pair
+from pyro_idvae.programs.door import check_pair, first_parameter, where_weights_are
 
 ALONE = Ranks(0, 1)
+ROWS_CHECKED = 2**16
+"""Rows of data that are on another device at once, to be checked there."""
 
 
 class TensorBatches:
@@ -235,6 +237,15 @@ def split_data(
 
 
 def check_batches(model: Any, guide: Any, batches: Batches) -> None:
-    """Raise a typed error for programs and data that no training could use."""
-    arguments = batches.arguments if isinstance(batches, TensorBatches) else batches.first()
-    check_pair(model, guide, arguments)
+    """Raise a typed error for programs and data that no training could use.
+
+    Data on another device than the weights go there some rows at a time.
+    """
+    whole = batches.arguments if isinstance(batches, TensorBatches) else batches.first()
+    like, tensors = first_parameter(model, guide), tensors_of(whole)
+    there = like is None or all(t.device == like.device or t.is_meta for t in tensors)
+    if there or (like is not None and like.is_meta):
+        check_pair(model, guide, whole)
+        return
+    for part in torch.arange(row_count(whole)).split(ROWS_CHECKED):
+        check_pair(model, guide, where_weights_are(take_rows(whole, part), model, guide))

@@ -39,6 +39,7 @@ from pyro_idvae.infer.fit.run import Run
 from pyro_idvae.infer.fit.trainer import Trainer
 from pyro_idvae.infer.objectives.weighted import innermost, tell
 from pyro_idvae.infer.ranks import first_finds
+from pyro_idvae.programs.door import where_weights_are
 from pyro_idvae.programs.plates import subsampled_size
 from pyro_idvae.programs.run import Program, gradients
 
@@ -173,7 +174,7 @@ def fit(
     for batches in (train_on, held_out):
         if batches is not None:
             check_batches(model, guide, batches)
-    first = train_on.first()
+    first = where_weights_are(train_on.first(), model, guide)
     with others_left_alone(any(given is not None for given in (seed, resume, checkpoint))):
         if seed is not None:
             pyro.set_rng_seed(seed)

@@ -21,7 +21,7 @@ from pyro_idvae.infer.fit.objective import non_finite_sites, sampled_kl
 from pyro_idvae.infer.fit.optimizers import NamedOptimizer
 from pyro_idvae.infer.fit.result import FitResult
 from pyro_idvae.infer.objectives.weighted import tell
-from pyro_idvae.programs.arguments import Arguments, named_arguments, row_count
+from pyro_idvae.programs.arguments import Arguments, named_arguments, placed, row_count
 from pyro_idvae.programs.run import Program, evaluating
 
 Item = TypeVar("Item")
@@ -86,6 +86,7 @@ class Trainer:
         self.tensors = list(parameters.values())
         self.last_good = Snapshot(self.tensors)
         self.full_size, self.accumulate, self.exchange = full_size, accumulate, exchange
+        self.device = self.tensors[0].device
         self.devices = sorted({t.device.index for t in self.tensors if t.is_cuda})
         self.steps = 0
         self.last_batch: Arguments = ((), {})
@@ -126,7 +127,8 @@ class Trainer:
         for parts in batched(batches.batches(generator), self.accumulate):
             if not going:
                 return None
-            loss, size, going = self.step([part for part in parts if part is not None])
+            own = [placed(part, self.device) for part in parts if part is not None]
+            loss, size, going = self.step(own)
             total += loss * size
             rows += size
             # Of several processes each learns at the next step what another was asked.
@@ -140,9 +142,10 @@ class Trainer:
         total, rows = 0.0, 0
         with torch.random.fork_rng(devices=self.devices), evaluating(self.model, self.guide):
             torch.manual_seed(seed)
-            for arguments in batches.batches(None):
-                if arguments is None:
+            for share in batches.batches(None):
+                if share is None:
                     continue
+                arguments = placed(share, self.device)
                 size = self.divisor(arguments)
                 loss = partial(self.loss, arguments, backward=False)
                 total += size * self.guarded(arguments, loss)
@@ -156,7 +159,7 @@ class Trainer:
         """Return a number that is another one for other programs, parameters or data."""
         with torch.random.fork_rng(devices=self.devices), evaluating(self.model, self.guide):
             torch.manual_seed(0)
-            return self.loss(arguments, backward=False)
+            return self.loss(placed(arguments, self.device), backward=False)
 
     def loss(self, arguments: Arguments, *, backward: bool) -> float:
         """Return the loss of a batch per data point, leaving gradients if wanted."""

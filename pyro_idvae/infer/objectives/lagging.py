@@ -16,7 +16,14 @@ from pyro_idvae.infer.objectives.halves import Halves, for_some
 from pyro_idvae.infer.objectives.mixture_information import mixture_information
 from pyro_idvae.infer.objectives.objective import Objective
 from pyro_idvae.infer.objectives.run import Run, run_guide
-from pyro_idvae.programs.arguments import Arguments, as_arguments, row_count, take_rows
+from pyro_idvae.programs.arguments import (
+    Arguments,
+    as_arguments,
+    placed,
+    row_count,
+    take_rows,
+    tensors_of,
+)
 from pyro_idvae.programs.run import Program, evaluating, undisturbed
 
 CLOSE = 0.9
@@ -185,7 +192,9 @@ class Lagging(Objective):
 
     def _look(self, batch: Arguments) -> None:
         """Estimate the information, and end the phase if it has stopped rising."""
-        arguments = batch if self._data is None else self._data
+        arguments = batch
+        if self._data is not None:
+            arguments = placed(self._data, tensors_of(batch)[0].device)
         if self._known is None:
             return
         guide = self._known[1]
