@@ -191,8 +191,13 @@ def check_last_dim(name: str, value: object, dim: int) -> Tensor:
 
 
 def check_same_kind(name: str, value: Tensor, other_name: str, other: Tensor) -> None:
-    """Raise unless two tensors have one dtype and stand on one device."""
-    if value.dtype != other.dtype:
+    """Raise unless two tensors have one dtype and stand on one device.
+
+    Under autocast products come in shorter numbers, on purpose.
+    """
+    import torch
+
+    if value.dtype != other.dtype and not torch.is_autocast_enabled(value.device.type):
         raise ArgumentError(
             f"{name} has dtype {value.dtype} but {other_name} has {other.dtype}: "
             f"convert one, e.g. {name}.to({other.dtype})"

@@ -56,7 +56,8 @@ class InjectiveLikelihood(Likelihood):
 
     def eta(self, z: Tensor) -> Tensor:
         """Return f(z)."""
-        return self.injection(z)
+        # Under autocast in shorter numbers, which densities are not computed in.
+        return self.injection(z).to(z.dtype)
 
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (L, M): L‖z − z'‖ ≤ ‖f(z) − f(z')‖ ≤ M‖z − z'‖, from the parameters now."""

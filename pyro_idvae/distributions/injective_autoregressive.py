@@ -120,7 +120,7 @@ class InjectiveAutoregressive(SequenceLikelihood):
         if self.output.bias is not None:
             shift = shift + units(self.output.bias)
         found: Tensor = self.injection.condition(contexts, shift)(z.unsqueeze(-2))
-        return found
+        return found.to(z.dtype)
 
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (L, M) of f, the same for every history; M is infinite without a ceiling."""

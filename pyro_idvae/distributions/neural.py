@@ -63,7 +63,7 @@ class NeuralLikelihood(Likelihood):
 
     def eta(self, z: Tensor) -> Tensor:
         """Return the network's output."""
-        return self.network(z)  # type: ignore[no-any-return]
+        return self.network(z).to(z.dtype)  # type: ignore[no-any-return]
 
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Refuse: an arbitrary network has no bounds to promise."""

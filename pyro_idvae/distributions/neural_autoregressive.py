@@ -85,4 +85,4 @@ class NeuralAutoregressive(SequenceLikelihood):
         found: Tensor = self.output(states)
         if self.direct is not None:
             found = found + self.direct(flat).unsqueeze(1)
-        return found.reshape(*batch, length, self.vocabulary_size)
+        return found.reshape(*batch, length, self.vocabulary_size).to(z.dtype)

@@ -79,7 +79,8 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, covariates: Tensor | None = None) -> Any:
         """Return q(z|x) as a Pyro distribution."""
         x = joined(x, covariates, self.input_dim, self.covariate_dim)
-        loc, raw, below = self.network(x).split(self._sizes, dim=-1)
+        # Under autocast in shorter numbers, which densities are not computed in.
+        loc, raw, below = self.network(x).to(x.dtype).split(self._sizes, dim=-1)
         if self.covariance == "diagonal":
             return dist.Normal(loc, softplus(raw) + MIN_SCALE).to_event(1)
         return dist.MultivariateNormal(loc, scale_tril=cholesky_factor(raw, below))

@@ -116,7 +116,7 @@ class MixtureEncoder(nn.Module):
         """Return the posterior of each row."""
         x = joined(x, covariates, self.input_dim, self.covariate_dim)
         count = self.num_components
-        logits, rest = self.network(x).split([count, count * sum(self._sizes)], dim=-1)
+        logits, rest = self.network(x).to(x.dtype).split([count, count * sum(self._sizes)], dim=-1)
         loc, raw, below = rest.unflatten(-1, (count, -1)).split(self._sizes, dim=-1)
         if self.covariance == "full":
             return MixturePosterior(logits, loc, cholesky_factor(raw, below))

@@ -71,7 +71,7 @@ class SequenceEncoder(nn.Module):
             index = place[..., None, None].expand(*place.shape, 1, states.shape[-1])
             last = states.gather(-2, index).squeeze(-2)
             last = last.masked_fill(~counted.any(-1, keepdim=True), 0.0)  # no tokens, no state
-        loc, raw = self.last(last).chunk(2, dim=-1)
+        loc, raw = self.last(last).to(self.last.weight.dtype).chunk(2, dim=-1)
         return dist.Normal(loc, softplus(raw) + MIN_SCALE).to_event(1)
 
 

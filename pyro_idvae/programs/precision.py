@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Full precision, whatever training is done in."""
+"""Full precision where densities are wanted, and shorter numbers where weights are trained."""
 
 from __future__ import annotations
 
@@ -32,4 +32,19 @@ def full_precision() -> Iterator[None]:
         if before != "highest":
             torch.set_float32_matmul_precision("highest")
             held.callback(torch.set_float32_matmul_precision, before)
+        yield
+
+
+@contextmanager
+def training_precision() -> Iterator[None]:
+    """Go on in the numbers that autocast asks for, without its cache.
+
+    A weight that was cast once is cast no more before the context ends that was entered first: all
+    steps of a training loop within it would see the weights of the first.
+    """
+    with ExitStack() as held:
+        for device in DEVICES:
+            if torch.is_autocast_enabled(device):
+                dtype = torch.get_autocast_dtype(device)
+                held.enter_context(torch.autocast(device, dtype, cache_enabled=False))
         yield

@@ -41,6 +41,7 @@ from pyro_idvae.infer.objectives.weighted import innermost, tell
 from pyro_idvae.infer.ranks import first_finds
 from pyro_idvae.programs.door import where_weights_are
 from pyro_idvae.programs.plates import subsampled_size
+from pyro_idvae.programs.precision import training_precision
 from pyro_idvae.programs.run import Program, gradients
 
 
@@ -175,7 +176,10 @@ def fit(
         if batches is not None:
             check_batches(model, guide, batches)
     first = where_weights_are(train_on.first(), model, guide)
-    with others_left_alone(any(given is not None for given in (seed, resume, checkpoint))):
+    with (
+        training_precision(),
+        others_left_alone(any(given is not None for given in (seed, resume, checkpoint))),
+    ):
         if seed is not None:
             pyro.set_rng_seed(seed)
         claim = claimed(model, guide, train_on, held_out, first)

@@ -92,7 +92,27 @@ def objective_state(elbo: Any) -> dict[str, Any]:
     store = pyro.get_param_store()
     means = {name: store[name] for name in store if _upstream.is_baseline(name)}
     own = elbo.state_dict() if hasattr(elbo, "state_dict") else None
-    return {"means": means, "own": own}
+    return {"means": means, "own": own, "kind": _kind(elbo)}
+
+
+def _kind(elbo: Any) -> str:
+    return " of ".join(dict.fromkeys(type(part).__name__ for part in (elbo, innermost(elbo))))
+
+
+def check_objective(elbo: Any, state: dict[str, Any], where: str) -> None:
+    """Raise unless an objective can go on from what another one, or it, has kept.
+
+    Args:
+        elbo: the objective.
+        state: by :func:`objective_state`; that of older versions does not say its kind.
+        where: what to call its place.
+    """
+    stored = state.get("kind", _kind(elbo))
+    if state["own"] is not None and stored != _kind(elbo):
+        raise ArgumentError(
+            f"{where} was trained with the objective {stored}, which keeps a state of its own, "
+            f"this is {_kind(elbo)}: pass the same objective, or fit without resume"
+        )
 
 
 def load_objective(elbo: Any, state: dict[str, Any]) -> None:

@@ -160,3 +160,15 @@ def test_what_cannot_be_together():
     with pytest.raises(ArgumentError, match="objective=3: expected a Pyro ELBO"):
         run(objective=3)
     assert run(objective=TraceMeanField_ELBO()).num_epochs == 1
+
+
+@pytest.mark.parametrize("other", [None, "target_rate"])
+def test_a_fit_does_not_go_on_with_another_objective(other):
+    vae = small()
+    options = {"batch_size": 24, "num_epochs": 1, "progress": False}
+    result = fit(vae.model, vae.guide, data(), objective=made("annealed"), **options)
+    before = [p.detach().clone() for p in vae.parameters()]
+    objective = None if other is None else made(other)
+    with pytest.raises(ArgumentError, match="resume was trained with the objective Annealed"):
+        fit(vae.model, vae.guide, data(), objective=objective, resume=result, **options)
+    assert all(torch.equal(a, b) for a, b in zip(before, vae.parameters(), strict=True))
