@@ -1,8 +1,8 @@
-"""What a store costs: processor time and memory by rows, of the sampling and of the report.
+"""What a store costs: processor time and memory by rows, of sampling, a guide, and what reads them.
 
 ``python benchmarks/store.py --rows 10000 200000 [--draws 200] [--out DIR]``: a curved injective
-model of 10 observed numbers and 2 latents, 4 chains. One thread. Each size is sampled in a process
-of its own, and reported on in another: the largest memory is that of either.
+model of 10 observed numbers and 2 latents, 4 chains, and as many draws of its guide. One thread.
+Each step has a process of its own, whose largest memory is told.
 """
 
 import argparse
@@ -27,13 +27,13 @@ def model_and_data(rows):
     vae = idvae.IDVAE(10, 2, "normal", hidden_dims=[32], encoder_hidden_dims=[16])
     with torch.no_grad():
         x = vae.likelihood.condition(torch.randn(rows, 2)).sample()
-    return vae.model, x
+    return vae, x
 
 
 def sample(rows, draws, folder):
-    model, x = model_and_data(rows)
+    vae, x = model_and_data(rows)
     idvae.mcmc(
-        model,
+        vae.model,
         x,
         kernel="vectorized",
         num_samples=draws,
@@ -45,8 +45,26 @@ def sample(rows, draws, folder):
     )
 
 
+def guide(rows, draws, folder):
+    vae, x = model_and_data(rows)
+    number = CHAINS * draws
+    idvae.from_guide(vae.model, vae.guide, x, num_samples=number, seed=0, store=of_guide(folder))
+
+
+def of_guide(folder):
+    return folder.with_name(f"{folder.name} guide")
+
+
+def compare(rows, draws, folder):
+    guided, sampled = idvae.open_draws(of_guide(folder)), idvae.open_draws(folder)
+    print(idvae.compare(guided, sampled), file=sys.stderr)
+
+
 def report(rows, draws, folder):
     print(idvae.collapse_report(idvae.open_draws(folder)), file=sys.stderr)
+
+
+STEPS = {"sample": sample, "report": report, "guide": guide, "compare": compare}
 
 
 def main():
@@ -54,14 +72,12 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 200_000])
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only", choices=["sample", "report"])
+    parser.add_argument("--only", choices=list(STEPS))
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.only:
         start = time.process_time()
-        {"sample": sample, "report": report}[options.only](
-            options.rows[0], options.draws, options.out
-        )
+        STEPS[options.only](options.rows[0], options.draws, options.out)
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(json.dumps({"cpu s": time.process_time() - start, "GiB": most}))
         return
@@ -70,7 +86,7 @@ def main():
         for rows in options.rows:
             folder = (options.out or Path(scratch)) / str(rows)
             row = {"rows": rows}
-            for part in ("sample", "report"):
+            for part in STEPS:
                 command = [sys.executable, __file__, "--only", part, "--rows", str(rows)]
                 command += ["--draws", str(options.draws), "--out", str(folder)]
                 done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

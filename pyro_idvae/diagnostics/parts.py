@@ -35,6 +35,11 @@ class Parts:
             yield reader()
 
     @classmethod
+    def held(cls, parts: Sequence[Latents]) -> Parts:
+        """Return parts that are in memory."""
+        return cls([partial(_itself, part) for part in parts])
+
+    @classmethod
     def of(cls, data: Any, name: str = "data", *, rows: int | None = None) -> Parts:
         """Return the latents of ArviZ data, as many rows at a time as memory is for.
 
@@ -67,6 +72,10 @@ class Parts:
         if not all(source.apart for source in sources) or len(counts) > 1:
             return [source.whole() for source in sources]
         return [source.by_rows(min(steps)) for source in sources]
+
+
+def _itself(part: Latents) -> Latents:
+    return part
 
 
 class Source(NamedTuple):
@@ -132,8 +141,7 @@ class Source(NamedTuple):
 
     def whole(self) -> Parts:
         """Return all rows as one part, read at once."""
-        found = self.latents()
-        return Parts([lambda: found])
+        return Parts.held([self.latents()])
 
     def by_rows(self, step: int) -> Parts:
         """Return as many rows at a time."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,14 @@ class RowEstimate:
     def unknown(cls, rows: int) -> RowEstimate:
         """Return what nothing is known of: NaN in each row."""
         return cls(np.full(rows, np.nan), np.full(rows, np.nan))
+
+    @classmethod
+    def join(cls, parts: Sequence[RowEstimate]) -> RowEstimate:
+        """Return that of the rows of several parts."""
+        return cls(
+            np.concatenate([part.value for part in parts]),
+            np.concatenate([part.error for part in parts]),
+        )
 
     @property
     def mean(self) -> float:

@@ -248,7 +248,7 @@ def test_parameters_are_put_back_even_when_something_breaks(monkeypatch):
         pyro.param("left_over", torch.tensor(1.0))
         raise RuntimeError("broken")
 
-    module = importlib.import_module("pyro_idvae.diagnostics.autopsy.report")
+    module = importlib.import_module("pyro_idvae.diagnostics.autopsy.retrain")
     monkeypatch.setattr(module, "teach", broken)
     with pytest.raises(RuntimeError, match="broken"):
         autopsy(vae.model, vae.guide, x[:10], **few)

@@ -54,6 +54,11 @@ def results(model, *, seed):
         for name in guided[group].data_vars:
             found[f"guide {group} {name}"] = np.asarray(guided[group][name].values)
     found["comparison"] = idvae.compare(guided, draws).table.to_numpy()
+    torch.manual_seed(0)
+    looked = idvae.autopsy(
+        model, amortised, x, num_samples=30, num_chains=2, num_steps=10, block_size=SIZE, seed=seed
+    )
+    found["autopsy"] = np.asarray(str(looked))
     found["report"] = idvae.collapse_report(draws).table.to_numpy(dtype=str)
     return found
 

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 
+from pyro_idvae.diagnostics.autopsy.examined import Exact, Examined
 from pyro_idvae.diagnostics.autopsy.free import FreeNormal
 from pyro_idvae.diagnostics.autopsy.free_sites import FreeSites
 from pyro_idvae.diagnostics.autopsy.kept import (
     Array,
     Kept,
+    KeptRows,
     closed_ratios,
     guide_log_prob,
     information_kept,
@@ -23,14 +26,11 @@ from pyro_idvae.diagnostics.autopsy.kept import (
     site_distributions,
     thin,
 )
-from pyro_idvae.diagnostics.collapse import CollapseReport, report_on
 from pyro_idvae.diagnostics.evidence.elbo import elbo_of
 from pyro_idvae.diagnostics.latents import Latents
-from pyro_idvae.diagnostics.mixing import mixed, some_rows
+from pyro_idvae.diagnostics.mixing import some_rows
 from pyro_idvae.diagnostics.row_estimate import RowEstimate
-from pyro_idvae.infer.draws import Draws, draw_guide, evaluated
-from pyro_idvae.infer.sampling import Sampling
-from pyro_idvae.programs.bound_model import BoundModel, Values
+from pyro_idvae.infer.draws import draw_guide, evaluated
 from pyro_idvae.programs.dependence import guide_dependences
 from pyro_idvae.programs.row_density import RowDensity
 from pyro_idvae.programs.run import dry_run, silent
@@ -39,69 +39,40 @@ from pyro_idvae.programs.sites import latent_sites, unwrap_masks
 FACTORISED, FULL = "factorised Normal for each data point", "full-covariance Normal for each row"
 
 
-@dataclass(frozen=True)
-class Exact:
-    """The exact posterior of some rows.
-
-    Attributes:
-        report: its collapse report.
-        latents: its draws, chains weighed, without rows that cannot be.
-        rows: the rows that are kept.
-        values: the draws of all rows, chains weighed.
-    """
-
-    report: CollapseReport
-    latents: Latents
-    rows: Array
-    values: Values
-
-
-def exact_posterior(alone: BoundModel, sampling: Sampling, **limits: Any) -> Exact:
-    """Sample the exact posterior of a model's latents and report on it."""
-    draws = sampling.run(alone)
-    draws = draws.with_prior(alone, draws.shape[1]).with_limits(alone)
-    latents = Latents.of_draws(alone, draws)
-    found = mixed(latents)
-    return Exact(report_on(latents, **limits), found.latents, found.rows, draws.weighed(alone))
-
-
-def guide_draws(bound: BoundModel, alone: BoundModel, number: int) -> Draws:
+def guide_draws(part: Examined, number: int) -> Latents:
     """Return draws of a guide with as many of the prior and with its limits."""
-    return draw_guide(bound, number).with_prior(alone, number).with_limits(bound)
+    drawn = draw_guide(part.bound, number).with_prior(part.alone, number).with_limits(part.bound)
+    return Latents.of_draws(part.bound, drawn)
 
 
-def kept_by_guide(
-    bound: BoundModel, alone: BoundModel, exact: Exact, number: int, own: Latents | None = None
-) -> Kept:
-    """Return what a guide keeps, its parameters as they are now.
+def kept_by_guide(part: Examined, own: Latents | None = None, *, number: int) -> KeptRows:
+    """Return what a guide keeps in each row, its parameters as they are now.
 
     Args:
-        bound: model and guide.
-        alone: the model.
-        exact: the exact posterior.
+        part: the rows.
+        own: draws of the guide, if it was drawn from before.
         number: draws of the guide.
-        own: these draws, if they were drawn before.
     """
-    now = copy.copy(bound)
-    now.guide_trace = dry_run(bound.model, bound.guide, bound.arguments)[1]
+    exact = part.exact
+    now = copy.copy(part.bound)
+    now.guide_trace = dry_run(now.model, now.guide, now.arguments)[1]
     if own is None:
         own = Latents.of_draws(now, draw_guide(now, number))
-    ratios = closed_ratios(alone, site_distributions(now), exact.values, exact.rows)
+    ratios = closed_ratios(part.alone, site_distributions(now), exact.values, exact.rows)
     thinned = thin(exact.values)
-    return Kept.of(
-        information_kept(exact.latents, _of_rows(own, exact), ratios),
-        joint_kept(alone, guide_log_prob(now, thinned), thinned, exact.rows),
-    )
+    joint = joint_kept(part.alone, guide_log_prob(now, thinned), thinned, exact.rows)
+    return KeptRows(information_kept(exact.latents, _of_rows(own, exact), ratios), joint)
 
 
 def _of_rows(latents: Latents, exact: Exact) -> Latents:
     return some_rows(latents, exact.rows) if len(exact.rows) < len(latents.points) else latents
 
 
-def known_jointly(alone: BoundModel, exact: Exact) -> float:
+def known_jointly(part: Examined) -> Array | None:
     """Return what a Normal fitted to each row's exact draws keeps of all latents together."""
+    alone, exact = part.alone, part.exact
     if not alone.factorises:
-        return float("nan")
+        return None
     draws = thin(exact.values, 1000)
     with torch.no_grad(), silent(alone.model):
         whole = RowDensity(alone)
@@ -115,24 +86,33 @@ class Free:
     """A freely optimised q of the guide's family, or why there is none.
 
     Attributes:
-        kept: what it keeps.
+        kept: what it keeps in each row; None without one.
         family: in words; empty without one.
         reason: why there is none; empty if there is one.
         note: what else to say of it.
         elbo: its ELBO by row; None without one.
     """
 
-    kept: Kept | None
+    kept: KeptRows | None
     family: str
     reason: str
     note: str = ""
     elbo: RowEstimate | None = None
 
+    @classmethod
+    def join(cls, parts: Sequence[Free]) -> tuple[Free, Kept | None]:
+        """Return what is to be said of all parts of the rows, and what they keep."""
+        kept = [part.kept for part in parts if part.kept is not None]
+        elbos = [part.elbo for part in parts if part.elbo is not None]
+        if len(kept) < len(parts):
+            return next(part for part in parts if part.kept is None), None
+        elbo = RowEstimate.join(elbos) if len(elbos) == len(parts) else None
+        return replace(parts[0], elbo=elbo), Kept.of(kept)
 
-def free_q(
-    bound: BoundModel, alone: BoundModel, exact: Exact, *, num_steps: int, number: int
-) -> Free:
+
+def free_q(part: Examined, *, num_steps: int, number: int) -> Free:
     """Return what the guide's family can hold of the exact posterior without an encoder."""
+    bound, alone, exact = part.bound, part.alone, part.exact
     if not alone.factorises:
         return Free(None, "", "rows that share latents have no q of their own")
     if any(guide_dependences(bound).values()):
@@ -165,7 +145,7 @@ def free_q(
     thinned = thin(exact.values)
     with torch.no_grad():
         joint = joint_kept(alone, free.log_prob(thinned), thinned, exact.rows)
-    kept = Kept.of(information_kept(exact.latents, drawn, ratios), joint)
+    kept = KeptRows(information_kept(exact.latents, drawn, ratios), joint)
     own = {name: term[0] for part in (q.log_likelihood, q.log_prior) for name, term in part.items()}
     return Free(kept, family, "", note, elbo_of(own, log_q[0]))
 

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 
 from pyro_idvae.diagnostics.evidence.annealed import anneal
-from pyro_idvae.diagnostics.evidence.elbo import row_elbo
 from pyro_idvae.diagnostics.row_estimate import RowEstimate
 from pyro_idvae.infer.rowwise.annealing.annealer import Annealer
 from pyro_idvae.infer.rowwise.annealing.sources import source_of
+from pyro_idvae.infer.rowwise.stream import drawn_seed
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.run import gradients
 
@@ -77,20 +77,21 @@ def _plus(estimate: RowEstimate) -> str:
 
 @gradients()
 def inference_gap(
-    bound: BoundModel, alone: BoundModel, free_elbo: RowEstimate | None, num_samples: int
+    alone: BoundModel,
+    elbo: RowEstimate | None,
+    free_elbo: RowEstimate | None,
+    *,
+    block_size: int | None,
 ) -> InferenceGap | None:
-    """Return what a guide loses, its parameters as they are now; None where rows share latents.
+    """Return what a guide loses; None where rows share latents.
 
     Args:
-        bound: model and guide.
         alone: the model.
+        elbo: of the guide; None if it is not known row by row.
         free_elbo: ELBO of the best q of the guide's family, if that is known.
-        num_samples: draws of the guide.
+        block_size: rows that are annealed at once.
     """
-    if not alone.factorises:
-        return None
-    elbo = row_elbo(bound, num_samples)
-    if elbo is None:
+    if not alone.factorises or elbo is None:
         return None
     annealer = Annealer(
         alone,
@@ -101,6 +102,9 @@ def inference_gap(
         num_steps=4,
         num_posterior_draws=1,
         both=False,
+        block_size=block_size,
+        # All processes draw alike here, as one would by itself.
+        seed=drawn_seed(),
     )
     found = anneal(annealer, elbo, began=time.process_time())
     return InferenceGap(RowEstimate(found.lower, found.standard_error), elbo, free_elbo)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,23 @@ NEGLIGIBLE = 0.05
 """Nats by which a q may be worse than the prior without being called wrong."""
 
 
+class KeptRows(NamedTuple):
+    """What a q keeps in each of some rows, in nats."""
+
+    latents: list[Array]
+    """An array for each latent dimension; of one number for a global one."""
+    joint: Array | None
+    """Of all latents together; None if unknown."""
+
+
+def mean_kept(parts: Sequence[Array | None]) -> float:
+    """Return the mean over the rows of all parts, of at least 0 each; NaN if any is unknown."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return math.nan
+    return float(np.maximum(np.concatenate(known), 0.0).mean())
+
+
 @dataclass(frozen=True)
 class Kept:
     """What one q keeps of the exact posterior's information, in nats.
@@ -52,13 +69,15 @@ class Kept:
     joint: float
 
     @classmethod
-    def of(cls, rows: Sequence[Array], joint: float) -> Kept:
-        """Summarise what is kept in each row, one array for each latent."""
+    def of(cls, parts: Sequence[KeptRows]) -> Kept:
+        """Summarise what is kept in each row, of all parts of the rows."""
+        latents = zip(*(part.latents for part in parts), strict=True)
+        rows = [np.concatenate(found) for found in latents]
         return cls(
             np.array([float(r.mean()) for r in rows]),
             np.array([float(np.maximum(r, 0.0).mean()) for r in rows]),
             np.array([float((r < -NEGLIGIBLE).mean()) for r in rows]),
-            joint,
+            mean_kept([part.joint for part in parts]),
         )
 
     def or_better(self, other: Kept) -> Kept:
@@ -91,6 +110,9 @@ def information_kept(
     """
     kept: list[Array] = []
     for name, latent in exact.sites.items():
+        if not latent.values.shape[2]:  # all rows of a block were left out
+            kept.extend([np.empty(0)] * len(latent.labels))
+            continue
         if ratios is not None and name in ratios:
             kept.extend(ratios[name].T)
             continue
@@ -159,10 +181,10 @@ def thin(draws: Values, number: int = JOINT_DRAWS) -> Values:
 
 
 @torch.no_grad()
-def joint_kept(alone: BoundModel, log_q: Tensor | None, draws: Values, rows: Array) -> float:
-    """Return the mean over rows of E_{p(z|x)}[log q(z|x) − log p(z)], or 0 if that is less.
+def joint_kept(alone: BoundModel, log_q: Tensor | None, draws: Values, rows: Array) -> Array | None:
+    """Return E_{p(z|x)}[log q(z|x) − log p(z)] of each row.
 
-    NaN if q has no density.
+    None if q has no density.
 
     Args:
         alone: the model.
@@ -171,12 +193,12 @@ def joint_kept(alone: BoundModel, log_q: Tensor | None, draws: Values, rows: Arr
         rows: which rows to keep.
     """
     if log_q is None:
-        return float("nan")
+        return None
     prior = torch.stack(list(densities_of(alone, draws).prior.values())).sum(0)
     if prior.dim() < 2:
-        return float("nan")
+        return None
     kept = (log_q - prior).double().mean(0)[torch.as_tensor(rows)]
-    return float(kept.clamp_min(0.0).mean())
+    return kept.cpu().numpy()
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,17 @@ import pyro
 
 from pyro_idvae._checks import check_count, check_further, check_real, check_seed
 from pyro_idvae.diagnostics.autopsy.examine import (
-    Exact,
-    exact_posterior,
+    Free,
     free_q,
     guide_draws,
     kept_by_guide,
     known_jointly,
 )
-from pyro_idvae.diagnostics.autopsy.gap import InferenceGap, inference_gap
-from pyro_idvae.diagnostics.autopsy.kept import Kept
-from pyro_idvae.diagnostics.autopsy.retrain import reset, restored, teach, teachable
+from pyro_idvae.diagnostics.autopsy.examined import Examined
+from pyro_idvae.diagnostics.autopsy.gap import InferenceGap
+from pyro_idvae.diagnostics.autopsy.kept import Kept, mean_kept
+from pyro_idvae.diagnostics.autopsy.retrain import Lessons, restored, teachable
+from pyro_idvae.diagnostics.autopsy.sides import examined, gap_of
 from pyro_idvae.diagnostics.autopsy.verdict import (
     AMORTISATION,
     OPTIMISATION,
@@ -29,19 +31,14 @@ from pyro_idvae.diagnostics.autopsy.verdict import (
     judge_latents,
 )
 from pyro_idvae.diagnostics.collapse import CollapseReport, report_on
-from pyro_idvae.diagnostics.latents import Latents
-from pyro_idvae.errors import ArgumentError, NoCertificateError
+from pyro_idvae.diagnostics.parts import Parts
+from pyro_idvae.errors import NoCertificateError
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.door import open_pair
-from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.run import Program, gradients
-
-ATTEMPTS = 2
-"""Lessons of the encoder: from where it is, then from a fresh start, as it may be where no gradient
-is left."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,6 +99,7 @@ def autopsy(
     num_samples: int = 500,
     num_chains: int = 4,
     num_steps: int = 500,
+    block_size: int | None = None,
     mcmc_options: dict[str, Any] | None = None,
     seed: int | None = None,
     progress: bool = False,
@@ -156,6 +154,9 @@ def autopsy(
         num_samples: draws a chain; of each q as many as of all chains.
         num_chains: chains.
         num_steps: steps of the free q and of the encoder's lessons.
+        block_size: rows at a time, to save memory; None for all. Needs an amortised guide, and rows
+            that have nothing to do with one another. Blocks have random numbers of their own;
+            processes that ``torchrun`` started share them.
         mcmc_options: further arguments of :func:`mcmc` about the sampler; ``kernel`` is
             ``"vectorized"`` if the model factorises over its data plate, else ``"nuts"``.
         seed: seed of Pyro's random numbers.
@@ -166,7 +167,8 @@ def autopsy(
 
     Raises:
         SiteMismatchError: if the guide's sites are not the model's.
-        ArgumentError: for arguments out of range, or a model that cannot be sampled.
+        ArgumentError: for arguments out of range, a model that cannot be sampled, or rows that are
+            not apart, with ``block_size``.
         DataError: for a guide that is a point: it has no information to keep.
 
     Example:
@@ -187,6 +189,8 @@ def autopsy(
     check_count("num_steps", num_steps)
     check_real("epsilon", epsilon, above=0.0)
     check_real("confidence", confidence, above=0.5, below=1.0)
+    if block_size is not None:
+        check_count("block_size", block_size)
     if seed is not None:
         check_seed(seed)
     known = {field.name for field in fields(Sampling)}
@@ -206,42 +210,37 @@ def autopsy(
         taught = open_pair(model, guide, as_arguments(reference, "reference"))
     with restored(bound, names):
         notes: list[str] = []
-        alone, exact = _exact(bound, options, limits, notes)
-        own = Latents.of_draws(bound, guide_draws(bound, alone, total))
-        kept = {"guide": kept_by_guide(bound, alone, exact, total, own)}
-        free = free_q(bound, alone, exact, num_steps=num_steps, number=total)
-        if free.kept is not None:
-            kept["free"] = free.kept
-        gap = inference_gap(bound, alone, free.elbo, total)
+        here, found = examined(bound, options, limits, notes, block_size)
+        own = here.by_blocks(partial(guide_draws, number=total))
+        of_guide = partial(kept_by_guide, number=total)
+        kept = {"guide": Kept.of(here.by_blocks(of_guide, own))}
+        free, free_kept = Free.join(
+            here.by_blocks(partial(free_q, num_steps=num_steps, number=total))
+        )
+        if free_kept is not None:
+            kept["free"] = free_kept
+        gap = gap_of(here, free.elbo, total, block_size)
         notes += [note for note in (free.note, free.reason and f"no free q: {free.reason}") if note]
-        there: tuple[BoundModel, BoundModel, Exact] | None = None
+        there: Examined | None = None
         reference_kept: dict[str, Kept] = {}
         if taught is not None:
-            there = (taught, *_exact(taught, options, limits, []))
-            reference_kept["guide"] = kept_by_guide(*there, total)
+            there, reference_report = examined(taught, options, limits, [], block_size)
+            reference_kept["guide"] = Kept.of(there.by_blocks(of_guide))
         parameters, reason = teachable(bound)
         notes += [reason] if reason else []
-        source, _, lessons = (bound, alone, exact) if there is None else there
-        for attempt in range(ATTEMPTS if parameters else 0):
-            if attempt and not reset(guide, parameters):
-                break
-            teach(guide, parameters, source.arguments, lessons.values, num_steps=num_steps)
-            again = kept_by_guide(bound, alone, exact, total)
-            kept["retrained"] = again.or_better(kept.get("retrained", again))
-            if there is not None:
-                again = kept_by_guide(*there, total)
-                reference_kept["retrained"] = again.or_better(
-                    reference_kept.get("retrained", again)
-                )
-            if (kept["retrained"].floored >= share * exact.report.table["kl"]).all():
-                break
-        jointly = [known_jointly(alone, exact), *(part.joint for part in kept.values())]
+        lessons = Lessons(guide, parameters, num_steps, total)
+        retrained = lessons.given(here, there, enough=share * found.table["kl"].to_numpy())
+        if retrained is not None:
+            kept["retrained"] = retrained[0]
+            if retrained[1] is not None:
+                reference_kept["retrained"] = retrained[1]
+        jointly = [mean_kept(here.by_blocks(known_jointly)), *(k.joint for k in kept.values())]
         findings = Findings(
-            exact=exact.report,
+            exact=found,
             kept=kept,
             joint=float(np.fmax.reduce(jointly)),
-            reference=None if there is None else (there[2].report, reference_kept),
-            injective=_is_injective(alone),
+            reference=None if there is None else (reference_report, reference_kept),
+            injective=_is_injective(here.alone),
             no_free=free.reason,
         )
     table = judge_latents(findings, share)
@@ -250,22 +249,8 @@ def autopsy(
             "what is taught and what is freed was fitted to these very rows: if the guide was "
             "trained on others, pass some of those as reference="
         )
-    report = report_on(own, **limits)
-    return Autopsy(table, exact.report, report, free.family, tuple(notes), gap)
-
-
-def _exact(
-    bound: BoundModel, options: dict[str, Any], limits: dict[str, Any], notes: list[str]
-) -> tuple[BoundModel, Exact]:
-    """Return the model without its guide, and its exact posterior."""
-    alone = bound.without_guide()
-    try:
-        check_factorises(alone)
-    except ArgumentError as error:
-        notes.append(f"one chain state for all rows: {error}")
-    bound.factorises = alone.factorises
-    kernel = "vectorized" if alone.factorises else "nuts"
-    return alone, exact_posterior(alone, Sampling(**{"kernel": kernel, **options}), **limits)
+    of_own = report_on(Parts.held(own), **limits)
+    return Autopsy(table, found, of_own, free.family, tuple(notes), gap)
 
 
 def _is_injective(alone: BoundModel) -> bool:

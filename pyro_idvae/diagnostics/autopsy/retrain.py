@@ -5,19 +5,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import pyro
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_idvae.diagnostics.autopsy.examine import kept_by_guide
+from pyro_idvae.diagnostics.autopsy.examined import Examined
+from pyro_idvae.diagnostics.autopsy.kept import Array, Kept
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import Arguments, row_count
 from pyro_idvae.programs.bound_model import BoundModel, Values
 from pyro_idvae.programs.plates import check_amortised
 from pyro_idvae.programs.run import Program, owners_of
 from pyro_idvae.programs.side_by_side import count_of
+
+ATTEMPTS = 2
+"""Lessons of the encoder: from where it is, then from a fresh start, as it may be where no gradient
+is left."""
 
 
 @contextmanager
@@ -126,3 +134,42 @@ def teach(
         nn.utils.clip_grad_norm_(parameters, 100.0)
         optimizer.step()
         schedule.step()
+
+
+class Lessons(NamedTuple):
+    """How an encoder is taught, and read."""
+
+    guide: Program
+    parameters: list[Tensor]
+    """What is trained; nothing is taught if there are none."""
+    num_steps: int
+    number: int
+    """Draws of the guide when it is read."""
+
+    def given(
+        self, here: Examined, there: Examined | None, *, enough: Array
+    ) -> tuple[Kept, Kept | None] | None:
+        """Teach from exact draws; return what the guide then keeps, and keeps on reference rows.
+
+        Args:
+            here: the rows that count.
+            there: those that are taught from; the same if None.
+            enough: nats of each latent from which on it needs no second attempt.
+        """
+        source, of_guide = there or here, partial(kept_by_guide, number=self.number)
+        found: tuple[Kept, Kept | None] | None = None
+        for attempt in range(ATTEMPTS if self.parameters else 0):
+            if attempt and not reset(self.guide, self.parameters):
+                break
+            arguments, draws = source.bound.arguments, source.exact.values
+            teach(self.guide, self.parameters, arguments, draws, num_steps=self.num_steps)
+            again = Kept.of(here.by_blocks(of_guide))
+            reference = None if there is None else Kept.of(there.by_blocks(of_guide))
+            if found is not None:
+                again = again.or_better(found[0])
+                if reference is not None and found[1] is not None:
+                    reference = reference.or_better(found[1])
+            found = again, reference
+            if (again.floored >= enough).all():
+                break
+        return found

@@ -119,7 +119,7 @@ def report_on(
     var_names: Sequence[str] | None = None,
 ) -> CollapseReport:
     """Return the report on draws in plain arrays; see :func:`collapse_report`."""
-    parts = draws if isinstance(draws, Parts) else Parts([lambda: draws])
+    parts = draws if isinstance(draws, Parts) else Parts.held([draws])
     check_real("epsilon", epsilon, above=0.0)
     check_real("confidence", confidence, above=0.5, below=1.0)
     wanted = [var_names] if isinstance(var_names, str) else var_names
