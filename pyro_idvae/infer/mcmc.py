@@ -83,7 +83,7 @@ def mcmc(
             ``torch.compile``: slow to begin, fast to run.
         parallel: run the chains of Pyro's kernels in processes of their own. A model that cannot be
             sent there is sampled chain by chain, with a warning. A script needs the guard
-            ``if __name__ == "__main__":``.
+            ``if __name__ == "__main__":``. Those that ``torchrun`` started share chains anyway.
         start: begin Pyro's chains at draws of this guide and in its metric; the vectorised kernel
             does so by itself.
         kernel_options: further arguments of Pyro's kernel, e.g. ``{"max_tree_depth": 6}``.

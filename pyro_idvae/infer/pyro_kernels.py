@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,7 +22,8 @@ from pyro_idvae import _upstream
 from pyro_idvae.errors import DataError
 from pyro_idvae.infer.apart import run_apart
 from pyro_idvae.infer.laplace.autoguide import LaplaceStart
-from pyro_idvae.programs.arguments import Arguments
+from pyro_idvae.infer.ranks import Ranks, shared
+from pyro_idvae.programs.arguments import Arguments, tensors_of
 from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.run import Program, dry_run, evaluating, frozen
 
@@ -198,7 +199,8 @@ def _draw(kernel: Any, params: Mapping[str, Tensor], number: int, acceptance: fl
 def run_chains(task: ChainTask, num_chains: int, *, parallel: bool) -> list[list[Draw]]:
     """Run chains from seeds of their own, in parallel if that is wanted and possible.
 
-    An interrupt ends the sampling: some chains are shorter then, or empty.
+    Processes that ``torchrun`` started share them, and all return all of them. An interrupt ends
+    the sampling: some chains of a single process are shorter then, or empty.
 
     Raises:
         KeyboardInterrupt: if there was no draw yet.
@@ -207,6 +209,8 @@ def run_chains(task: ChainTask, num_chains: int, *, parallel: bool) -> list[list
     chains: list[list[Draw]] = [[] for _ in tasks]
     try:
         with as_found(task.model):
+            if Ranks.here().size > 1:
+                return _shared_chains(tasks)
             quiet = [replace(one, progress=False) for one in tasks]
             if not (parallel and num_chains > 1 and run_apart(quiet, chains)):
                 for one, chain in zip(tasks, chains, strict=True):
@@ -215,3 +219,23 @@ def run_chains(task: ChainTask, num_chains: int, *, parallel: bool) -> list[list
         if not any(chains):
             raise
     return chains
+
+
+def _shared_chains(tasks: Sequence[ChainTask]) -> list[list[Draw]]:
+    device = tensors_of(tasks[0].arguments)[0].device
+
+    def moved(draws: Sequence[Draw], place: torch.device) -> list[Draw]:
+        return [Draw({n: v.to(place) for n, v in one.values.items()}, one.stats) for one in draws]
+
+    def of(own: Sequence[ChainTask]) -> list[tuple[list[Draw], Tensor]]:
+        found = []
+        for task in own:
+            chain: list[Draw] = []
+            replace(task, progress=task.progress and Ranks.here().speaks).run(chain.append)
+            found.append((moved(chain, torch.device("cpu")), torch.get_rng_state()))
+        return found
+
+    chains, states = zip(*shared(tasks, of), strict=True)
+    # Where one process, which runs all chains, would go on.
+    torch.set_rng_state(states[-1])
+    return [moved(chain, device) for chain in chains]

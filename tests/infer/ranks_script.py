@@ -54,6 +54,12 @@ def results(model, *, seed):
         for name in guided[group].data_vars:
             found[f"guide {group} {name}"] = np.asarray(guided[group][name].values)
     found["comparison"] = idvae.compare(guided, draws).table.to_numpy()
+    joint = idvae.mcmc(
+        model, x[:2], num_samples=20, warmup_steps=10, num_chains=3, seed=seed, progress=False
+    )
+    for group in ("posterior", "prior", "sample_stats"):
+        for name in joint[group].data_vars:
+            found[f"joint {group} {name}"] = np.asarray(joint[group][name].values)
     torch.manual_seed(0)
     looked = idvae.autopsy(
         model, amortised, x, num_samples=30, num_chains=2, num_steps=10, block_size=SIZE, seed=seed
