@@ -63,7 +63,8 @@ class BoundModel:
         data_dim: what to call the dimension of data points.
         parameters: the unconstrained parameters, by their names in Pyro's store.
         factorises: whether rows are known to be independent, by :func:`check_factorises`.
-        prior_links, guide_links: which latents depend on which others, once that was asked.
+        prior_links: which latents' priors depend on which others, once that was asked.
+        guide_links: likewise of the guide.
     """
 
     def __init__(
@@ -296,5 +297,4 @@ class BoundModel:
 
 
 def _values(trace: Any, names: list[str]) -> Values:
-    nodes: Any = trace.nodes
-    return {name: nodes[name]["value"] for name in names}
+    return {name: trace.nodes[name]["value"] for name in names}
