@@ -30,7 +30,7 @@ OPTIONS = {
     "nuts": JOINT,
     "hmc": {**JOINT, "kernel_options": {"num_steps": 5}},
 }
-ROWS = {"vectorized": 36, "nuts": 2, "hmc": 2}
+ROWS = {"vectorized": 36, "nuts": 2, "hmc": 2, "guide": 120}
 
 
 def summed(x):
@@ -40,6 +40,11 @@ def summed(x):
         pyro.sample("x", dist.StudentT(4.0, z.sum(-1).sin(), 0.3), obs=x)
 
 
+def seen(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x.unsqueeze(-1).expand(-1, 2) / 2, 0.7).to_event(1))
+
+
 def sample(kernel, folder, rank, ranks, meeting):
     torch.set_num_threads(1)
     if ranks > 1:
@@ -47,6 +52,9 @@ def sample(kernel, folder, rank, ranks, meeting):
             "gloo", init_method=f"file://{meeting}", rank=rank, world_size=ranks
         )
     x = torch.linspace(-1, 1, ROWS[kernel])
+    if kernel == "guide":
+        idvae.from_guide(summed, seen, x, num_samples=200, block_size=3, seed=5, store=folder)
+        return
     options = {**OPTIONS[kernel], "seed": 5, "progress": False}
     idvae.mcmc(summed, x, kernel=kernel, store=folder, **options)
 
@@ -101,7 +109,7 @@ def main(kernel, ranks, kills, seed):
         begun = time.perf_counter()
         ended(start(whole, 1, None))
         length, all_of_it = time.perf_counter() - begun, opened(whole)
-        step = 1 if kernel == "vectorized" else 50
+        step = 50 if kernel in ("nuts", "hmc") else 1
         while len(moments) < kills:
             runs += 1
             folder = place / f"run {runs}"

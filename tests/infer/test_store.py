@@ -376,7 +376,15 @@ def test_a_run_that_was_killed_is_the_run_that_was_not():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kernel", "ranks"),
-    [("vectorized", 1), ("vectorized", 2), ("nuts", 1), ("nuts", 2), ("hmc", 1)],
+    [
+        ("vectorized", 1),
+        ("vectorized", 2),
+        ("nuts", 1),
+        ("nuts", 2),
+        ("hmc", 1),
+        ("guide", 1),
+        ("guide", 2),
+    ],
 )
 def test_runs_killed_again_and_again(kernel, ranks):
     found = printed("infer/store_script.py", kernel, ranks, 20, 1)
