@@ -15,6 +15,7 @@ from pyro_idvae.diagnostics.estimators.rank_bands import (
     normal_cells,
     simultaneous_band,
 )
+from pyro_idvae.infer.sampling import Sampling
 
 RHO = 0.6
 A = (RHO / (1 - RHO)) ** 0.5
@@ -362,3 +363,48 @@ def test_functions_with_parameters_leave_the_store_alone():
 
     idvae.calibrate(scalar, X, guide=guide, num_replications=20, **QUIET)
     assert not list(pyro.get_param_store().keys())
+
+
+AT_ONCE = "pyro_idvae.diagnostics.calibration.replications.ROWS_AT_ONCE"
+
+
+def test_more_replications_than_at_once_are_ranked_some_at_a_time(monkeypatch):
+    whole = idvae.calibrate(linear, X, guide=Guide(), **QUIET)
+    monkeypatch.setattr(AT_ONCE, 120)
+    found = idvae.calibrate(linear, X, guide=Guide(), **RARE)
+    assert found.ranks.shape == whole.ranks.shape == (500, 5)
+    assert found.pareto_k.shape == (500,)
+    assert found.num_draws == 499
+    assert found.verdict == "no miscalibration seen"
+    assert (found.ranks[120:240] != found.ranks[:120]).any()
+    narrow = idvae.calibrate(linear, X, guide=Guide(0.5 * COVARIANCE), **QUIET)
+    assert "too narrow" in set(narrow.table["departure"])
+    again = idvae.calibrate(linear, X, guide=Guide(), **RARE)
+    assert (again.ranks == found.ranks).all()
+
+
+def test_chains_of_later_replications_are_thinned_as_those_of_the_first(monkeypatch):
+    monkeypatch.setattr(AT_ONCE, 40)
+    found = idvae.calibrate(linear, X, kernel="vectorized", num_replications=100, **QUIET)
+    assert found.ranks.shape == (100, 5)
+    assert 0 <= found.ranks.min() <= found.ranks.max() <= found.num_draws
+    assert found.pareto_k is None
+
+
+def test_an_interrupt_leaves_the_replications_that_are_whole(monkeypatch):
+    monkeypatch.setattr(AT_ONCE, 40)
+    draw, calls = Sampling.sample, []
+
+    def ended(sampling, bound):
+        values, stats = draw(sampling, bound)
+        calls.append(bound.rows)
+        if len(calls) < 3:
+            return values, stats
+        return {n: v[:, :7] for n, v in values.items()}, {n: v[:, :7] for n, v in stats.items()}
+
+    monkeypatch.setattr(Sampling, "sample", ended)
+    with pytest.warns(UserWarning, match="interrupted: 80 of 200 replications"):
+        found = idvae.calibrate(linear, X, kernel="vectorized", num_replications=200, **QUIET)
+    assert calls == [40, 40, 40]
+    assert not found.complete
+    assert found.ranks.shape == (80, 5)

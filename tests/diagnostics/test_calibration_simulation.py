@@ -256,7 +256,7 @@ def test_a_guide_whose_rows_depend_on_one_another_takes_one_run_each():
         assert ("data of other rows" in made.reason) is not by_row
 
 
-def test_rows_are_the_examples_again_and_again():
+def test_rows_are_the_examples_again_and_again(monkeypatch):
     def model(y, covariate):
         with pyro.plate("data", len(y)):
             z = pyro.sample("z", dist.Normal(0.0, 1.0))
@@ -266,6 +266,11 @@ def test_rows_are_the_examples_again_and_again():
     made = plan(bound, 7)
     assert made.by_row
     assert made.bound.arguments[0][1].tolist() == [1, 2, 3, 1, 2, 3, 1]
+    monkeypatch.setattr("pyro_idvae.diagnostics.calibration.replications.ROWS_AT_ONCE", 4)
+    made = plan(bound, 10)
+    assert made.bound.arguments[0][1].tolist() == [1, 2, 3, 1]
+    later = [part.bound.arguments[0][1].tolist() for part in made.later()]
+    assert later == [[2, 3, 1, 2], [3, 1]]
 
 
 def test_a_plan_leaves_the_random_state_alone():

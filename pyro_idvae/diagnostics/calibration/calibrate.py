@@ -170,8 +170,16 @@ def calibrate(
             wanted = num_draws or MANY_DRAWS
         posterior = GuidePosterior(wanted) if sampling is None else KernelPosterior(sampling)
         outcome = _run(made, posterior, num_replications, progress)
-    rng = np.random.default_rng(int(torch.randint(2**31, ())))
-    found = rank(outcome.measured, wanted, rng)
+        rng = np.random.default_rng(int(torch.randint(2**31, ())))
+        found, k = rank(outcome.measured, wanted, rng), [outcome.measured.pareto_k]
+        for more in made.later() if outcome.complete else ():
+            # Whatever an interrupt leaves of these has too few draws.
+            outcome = run_rows(more, posterior)
+            if not outcome.complete:
+                break
+            found = found.with_more(rank(outcome.measured, wanted, rng, like=found))
+            k.append(outcome.measured.pareto_k)
+    known = [part for part in k if part is not None]
     if not outcome.complete:
         warn_caller(
             f"interrupted: {len(found.ranks)} of {num_replications} replications, "
@@ -184,7 +192,7 @@ def calibrate(
         level=level,
         method=kernel or "guide",
         by_row=made.by_row,
-        pareto_k=outcome.measured.pareto_k,
+        pareto_k=np.concatenate(known) if known else None,
         complete=outcome.complete,
         cautions=tuple(_cautions(found, wanted, outcome, num_replications)),
     )

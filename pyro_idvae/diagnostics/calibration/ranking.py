@@ -68,8 +68,14 @@ class Ranks(NamedTuple):
     effective: float
     """Independent draws that the chains of three quarters of the replications are worth."""
 
+    def with_more(self, others: Ranks) -> Ranks:
+        """Return these ranks and those of other replications, among as many draws."""
+        return self._replace(ranks=np.concatenate([self.ranks, others.ranks]))
 
-def rank(measured: Measured, most: int, rng: np.random.Generator) -> Ranks:
+
+def rank(
+    measured: Measured, most: int, rng: np.random.Generator, *, like: Ranks | None = None
+) -> Ranks:
     """Return the ranks of the truths, ties broken at random.
 
     Of draws of chains as many are kept, evenly spaced, as are independent for each quantity in
@@ -79,6 +85,7 @@ def rank(measured: Measured, most: int, rng: np.random.Generator) -> Ranks:
         measured: draws and truths.
         most: draws to keep at most.
         rng: breaks the ties.
+        like: ranks of other replications; as many draws are kept as there.
 
     Raises:
         DataError: for draws that are NaN.
@@ -90,7 +97,9 @@ def rank(measured: Measured, most: int, rng: np.random.Generator) -> Ranks:
         )
     chains, each = measured.draws.shape[:2]
     effective = float(chains * each)
-    if not measured.independent:
+    if like is not None:
+        most = like.num_draws
+    elif not measured.independent:
         effective = min(effective, _worth(measured))
     wanted = max(1, min(most, int(effective)) // chains)
     kept = np.linspace(0, each - 1, min(wanted, each)).round().astype(int)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_idvae.diagnostics.calibration.posteriors import Posterior, measure
@@ -20,7 +22,7 @@ from pyro_idvae.diagnostics.calibration.simulate import (
     simulate,
 )
 from pyro_idvae.errors import ArgumentError, DataError
-from pyro_idvae.programs.arguments import take_rows
+from pyro_idvae.programs.arguments import Arguments, take_rows
 from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.factorisation import check_factorises
@@ -31,6 +33,8 @@ from pyro_idvae.programs.sites import check_sampled
 
 LEAST = 10
 """Replications below which an interrupt leaves nothing that could be judged."""
+ROWS_AT_ONCE = 2000
+"""Replications that are rows, whose draws are in memory at once."""
 
 
 class Outcome(NamedTuple):
@@ -50,12 +54,22 @@ class Plan:
         places: which arguments hold the data.
         by_row: whether each row is a replication.
         reason: why not, if not.
+        left: arguments for the replications after these, as many rows at a time.
     """
 
     bound: BoundModel
     places: Places
     by_row: bool
     reason: str = ""
+    left: Callable[[], Iterator[Arguments]] = field(default=lambda: iter(()))
+
+    def later(self) -> Iterator[Plan]:
+        """Yield plans of the replications after these."""
+        bound = self.bound
+        for arguments in self.left():
+            more = BoundModel(bound.model, bound.guide, arguments)
+            more.prior_links, more.guide_links = bound.prior_links, bound.guide_links
+            yield replace(self, bound=more, left=lambda: iter(()))
 
     def rebound(self, simulation: Simulation) -> BoundModel:
         """Return the model on simulated data."""
@@ -86,7 +100,13 @@ def plan(bound: BoundModel, number: int) -> Plan:
         try:
             if discrete:
                 raise ArgumentError(f"the latent sites {discrete} are discrete, and have draws")
-            return Plan(_as_rows(bound, places, number), places, by_row=True)
+            index = torch.arange(number) % bound.rows
+            first, *others = index.split(ROWS_AT_ONCE)
+
+            def left() -> Iterator[Arguments]:
+                return (take_rows(bound.arguments, rows) for rows in others)
+
+            return Plan(_as_rows(bound, places, first), places, by_row=True, left=left)
         except (RuntimeError, ValueError, IndexError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = reason.split("; ")[0]
@@ -100,12 +120,11 @@ def _discrete(bound: BoundModel) -> list[str]:
     return [name for name in bound.latents if nodes[name]["fn"].support.is_discrete]
 
 
-def _as_rows(bound: BoundModel, places: Places, number: int) -> BoundModel:
+def _as_rows(bound: BoundModel, places: Places, index: Tensor) -> BoundModel:
     """Return the model on the data's rows, again and again; raise if rows are no replications."""
     model, guide = bound.model, bound.guide
     if guide is not None:
         _check_amortised(bound)
-    index = torch.arange(number) % bound.rows
     wide = BoundModel(model, guide, take_rows(bound.arguments, index))
     data = simulate(wide, places).arguments
     check_factorises(BoundModel(model, None, data))
