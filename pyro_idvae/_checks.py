@@ -197,7 +197,13 @@ def check_same_kind(name: str, value: Tensor, other_name: str, other: Tensor) ->
     """
     import torch
 
-    if value.dtype != other.dtype and not torch.is_autocast_enabled(value.device.type):
+    kind = value.device.type
+    types = {value.dtype, other.dtype}
+    shortened = torch.is_autocast_enabled(kind) and types == {
+        torch.float32,
+        torch.get_autocast_dtype(kind),
+    }
+    if value.dtype != other.dtype and not shortened:
         raise ArgumentError(
             f"{name} has dtype {value.dtype} but {other_name} has {other.dtype}: "
             f"convert one, e.g. {name}.to({other.dtype})"

@@ -134,9 +134,10 @@ class Source(NamedTuple):
                 for group, data in kept.items()
             }
             if rows.start and "sample_stats" in kept:
-                # Divergences of all rows together count once, with the first part.
-                stats = kept["sample_stats"].drop_vars("diverging", errors="ignore")
-                kept = {**kept, "sample_stats": stats}
+                stats = kept["sample_stats"]
+                if "diverging" in stats and self.dim not in stats["diverging"].dims:
+                    # Divergences of all rows together count once, with the first part.
+                    kept = {**kept, "sample_stats": stats.drop_vars("diverging")}
         return Latents.of_groups(kept, self.name)
 
     def whole(self) -> Parts:

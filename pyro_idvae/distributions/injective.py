@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from pyro_idvae._abstract import may_override, must_write
+from pyro_idvae._precision import full_precision
 from pyro_idvae.distributions.base_rates import in_noise_units, prior_spread
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.likelihood import Likelihood
@@ -59,10 +60,12 @@ class InjectiveLikelihood(Likelihood):
         # Under autocast in shorter numbers, which densities are not computed in.
         return self.injection(z).to(z.dtype)
 
+    @full_precision()
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (L, M): L‖z − z'‖ ≤ ‖f(z) − f(z')‖ ≤ M‖z − z'‖, from the parameters now."""
         return self.injection.lipschitz_bounds()
 
+    @full_precision()
     @may_override
     def information_bounds(self) -> tuple[float, float]:
         r"""Return the window of nats that the model's own data carry about z.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_idvae._abstract import must_write
+from pyro_idvae._precision import full_precision
 from pyro_idvae.distributions.family import Family
 from pyro_idvae.distributions.injective import InjectiveLikelihood
 from pyro_idvae.distributions.rate import information_window
@@ -196,6 +197,7 @@ class InjectiveNormal(InjectiveLikelihood):
     ) -> None:
         super().__init__(injection, NormalFamily(scale, learn_scale=learn_scale), covariates, base)
 
+    @full_precision()
     def information_bounds(self) -> tuple[float, float]:
         """Return (K/2)·log(1+L²) and (K/2)·log(1+M²); see :class:`InjectiveLikelihood`."""
         return information_window(self.lipschitz_bounds(), self.latent_dim)

@@ -64,7 +64,7 @@ def finished(
         complete: whether these are all the draws that were wanted.
         **wanted: further arguments of :func:`all_groups`.
     """
-    groups, labels = all_groups(shares, draws, names, **wanted)
+    groups, labels = all_groups(shares, draws, names, independent=independent, **wanted)
     attrs = attributes_of(names, method=method, independent=independent, complete=complete)
     return to_arviz(groups, coords=labels, attrs=attrs)
 
@@ -77,6 +77,7 @@ def all_groups(
     num_prior_samples: int,
     num_limit_draws: int | None,
     posterior_predictive: bool,
+    independent: bool = False,
     steps: Steps | None = None,
 ) -> tuple[Groups, dict[str, Sequence[Any]]]:
     """Return the groups of draws, and labels along their dimensions.
@@ -88,6 +89,7 @@ def all_groups(
         num_prior_samples: draws from the prior.
         num_limit_draws: draws to bound the marginals by; see :func:`from_mcmc`.
         posterior_predictive: whether to draw new observations.
+        independent: whether the draws are.
         steps: what an interrupt does to what is computed here; it is raised if None.
     """
     steps = steps or Steps()
@@ -96,7 +98,7 @@ def all_groups(
     )
     directions: list[Candidates] = []
     if num_limit_draws != 0:
-        limited = partial(_limited, shares, whole, num_limit_draws)
+        limited = partial(_limited, shares, whole, num_limit_draws, independent)
         words = "limits of the marginals"
         whole, directions = steps.wanted(words, limited, (whole, directions))
     new: Sequence[Values | None] = [None] * len(whole)
@@ -112,14 +114,16 @@ def all_groups(
 
 
 def _limited(
-    shares: Shares, draws: Sequence[Draws], number: int | None
+    shares: Shares, draws: Sequence[Draws], number: int | None, independent: bool
 ) -> tuple[list[Draws], list[Candidates]]:
     """Return draws with the masses of their chains and bounds of coordinates and directions."""
-    whole = [
-        portion.run(partial(own.with_coordinate_limits, num_draws=number, share=portion.share))
-        for portion, own in zip(shares.portions, draws, strict=True)
-    ]
-    if whole and whole[0].independent:
+    whole = shares.here(
+        lambda bound, own, share: own.with_coordinate_limits(bound, number, share=share),
+        draws,
+        [portion.share for portion in shares.portions],
+    )
+    # Also of a process that has no part.
+    if independent:
         return whole, []
     # Directions are those of all rows: once more over all parts.
     later = shares.at_stage(DIRECTIONS)

@@ -79,6 +79,11 @@ def _joined(group: str, name: str, parts: Sequence[Variable], names: Names) -> V
         return parts[0]._replace(values=np.concatenate(arrays, dims.index(names.data_dim)))
     if group == "sample_stats" and name in TOTALS:
         return parts[0]._replace(values=totalled(name, arrays))
+    kind = arrays[0].dtype.kind
+    if not all(np.array_equal(arrays[0], one, equal_nan=kind == "f") for one in arrays[1:]):
+        raise RuntimeError(
+            f"{group}/{name} is one for all rows, and differs between blocks of them"
+        )
     return parts[0]
 
 

@@ -58,14 +58,16 @@ class GuideSampling:
         self.begin(bound)
         blocks = self.blocks(bound)
         portions: list[Portion] = []
+        drawn: list[Draws] = []
 
-        def hold(own: Sequence[Block]) -> list[None]:
-            portions.extend(Portion.of(bound, block) for block in own)
+        def draw(own: Sequence[Block]) -> list[None]:
+            for block in own:
+                portions.append(Portion.of(bound, block))
+                drawn.append(portions[-1].run(draw_guide, self.num_samples))
             return [None] * len(own)
 
-        shared(blocks, hold)
-        shares = Shares(bound, portions, blocks)
-        return shares, shares.here(lambda part: draw_guide(part, self.num_samples))
+        shared(blocks, draw)
+        return Shares(bound, portions, blocks), drawn
 
     def begin(self, bound: BoundModel) -> None:
         """Check that rows stand apart, and seed torch's generators.
@@ -73,7 +75,7 @@ class GuideSampling:
         Raises:
             ArgumentError: if they do not.
         """
-        check_rows_apart(bound)
+        check_rows_apart(bound, "leave out block_size and store")
         # Once for all blocks, so that all have the same statistics.
         prior_dependences(bound)
         guide_dependences(bound)

@@ -23,6 +23,7 @@ from pyro_idvae.errors import DataError
 from pyro_idvae.infer.apart import run_apart
 from pyro_idvae.infer.laplace.autoguide import LaplaceStart
 from pyro_idvae.infer.ranks import Ranks, shared
+from pyro_idvae.infer.rowwise.stream import generator_states, set_generator_states
 from pyro_idvae.programs.arguments import Arguments, tensors_of
 from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.run import Program, dry_run, evaluating, frozen
@@ -43,8 +44,8 @@ class ChainState(NamedTuple):
     tensors: dict[str, Tensor]
     numbers: dict[str, Any]
     """In JSON: what the kernel knows of itself."""
-    random: Tensor
-    """The state of torch's generator."""
+    random: Mapping[str, Tensor]
+    """The states of torch's generators."""
     draws: int
 
 
@@ -161,7 +162,7 @@ class ChainTask:
             if begun is not None:
                 _upstream.set_chain_state(kernel, begun.tensors, begun.numbers)
                 params, mean = None, begun.numbers["mean_acceptance"]
-                torch.set_rng_state(begun.random)
+                set_generator_states(begun.random)
             for step in steps:
                 params = kernel.sample(params)
                 steps.set_postfix(kernel.logging(), refresh=False)
@@ -178,7 +179,7 @@ class ChainTask:
 
 def _state(kernel: Any, draws: int) -> ChainState:
     tensors, numbers = _upstream.chain_state(kernel)
-    return ChainState(tensors, numbers, torch.get_rng_state(), draws)
+    return ChainState(tensors, numbers, generator_states(), draws)
 
 
 def _draw(kernel: Any, params: Mapping[str, Tensor], number: int, acceptance: float) -> Draw:
@@ -227,15 +228,15 @@ def _shared_chains(tasks: Sequence[ChainTask]) -> list[list[Draw]]:
     def moved(draws: Sequence[Draw], place: torch.device) -> list[Draw]:
         return [Draw({n: v.to(place) for n, v in one.values.items()}, one.stats) for one in draws]
 
-    def of(own: Sequence[ChainTask]) -> list[tuple[list[Draw], Tensor]]:
+    def of(own: Sequence[ChainTask]) -> list[tuple[list[Draw], dict[str, Tensor]]]:
         found = []
         for task in own:
             chain: list[Draw] = []
             replace(task, progress=task.progress and Ranks.here().speaks).run(chain.append)
-            found.append((moved(chain, torch.device("cpu")), torch.get_rng_state()))
+            found.append((moved(chain, torch.device("cpu")), generator_states()))
         return found
 
     chains, states = zip(*shared(tasks, of), strict=True)
     # Where one process, which runs all chains, would go on.
-    torch.set_rng_state(states[-1])
+    set_generator_states(states[-1])
     return [moved(chain, device) for chain in chains]

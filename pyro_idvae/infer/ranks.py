@@ -10,7 +10,11 @@ import torch
 from torch import distributed
 
 from pyro_idvae.errors import RankError
-from pyro_idvae.infer.rowwise.stream import drawn_seed
+from pyro_idvae.infer.rowwise.stream import (
+    drawn_seed,
+    generator_states,
+    set_generator_states,
+)
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
@@ -99,18 +103,30 @@ def first_finds(step: Callable[[], Found]) -> Found:
     return found
 
 
+def draw_alike(seed: int | None) -> None:
+    """Seed torch's generators; or let all processes go on from those of the first one.
+
+    Args:
+        seed: None to go on.
+    """
+    if seed is not None:
+        torch.manual_seed(seed)
+    elif Ranks.here().size > 1:
+        set_generator_states(first_finds(generator_states))
+
+
 def agreed_seed(seed: int | None) -> int:
     """Return a seed that all processes have: the one given, or drawn by the first of them.
 
-    With several processes torch's generator is seeded by it, so that they draw alike.
+    Then all go on from the first one's generators, as it would by itself.
 
     Args:
         seed: the one given.
     """
     if seed is None:
-        seed = first_finds(drawn_seed)
+        seed, states = first_finds(lambda: (drawn_seed(), generator_states()))
         if Ranks.here().size > 1:
-            torch.manual_seed(seed)
+            set_generator_states(states)
     return seed
 
 

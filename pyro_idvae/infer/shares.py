@@ -73,7 +73,22 @@ class Shares:
         return Shares(self.bound, later, self.blocks)
 
     def here(self, step: Callable[..., Found], *given: Sequence[Any]) -> list[Found]:
-        """Return what a function of a part's model, and of what is given for it, gives for each."""
+        """Return what a function of a part's model, and of what is given for it, gives for each.
+
+        All processes call this together: one that fails tells the others.
+        """
+        if self.blocks is None:
+            return self._each(step, given)
+        found: list[Found] = []
+
+        def of(own: Sequence[Block]) -> list[None]:
+            found.extend(self._each(step, given))
+            return [None] * len(own)
+
+        shared(self.blocks, of)
+        return found
+
+    def _each(self, step: Callable[..., Found], given: Sequence[Sequence[Any]]) -> list[Found]:
         return [
             portion.run(step, *own) for portion, *own in zip(self.portions, *given, strict=True)
         ]
@@ -81,5 +96,5 @@ class Shares:
     def everywhere(self, step: Callable[..., Found], *given: Sequence[Any]) -> Sequence[Found]:
         """Return the same of the parts of all processes, in the order of the data."""
         if self.blocks is None:
-            return self.here(step, *given)
-        return shared(self.blocks, lambda _: self.here(step, *given))
+            return self._each(step, given)
+        return shared(self.blocks, lambda _: self._each(step, given))

@@ -12,7 +12,7 @@ import pyro
 from pyro import distributions, infer, poutine
 
 from pyro_idvae import _upstream
-from pyro_idvae.programs.precision import full_precision
+from pyro_idvae._precision import full_precision
 from pyro_idvae.programs.run import owners_of
 
 Arguments = ParamSpec("Arguments")

@@ -23,6 +23,7 @@ from pyro_idvae._checks import (
     check_options,
     check_real,
 )
+from pyro_idvae._precision import full_precision
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.potentials import ICNN, ConvexPotential, RidgePotential
 from pyro_idvae.transforms.iterative import conjugate_gradient, lanczos_log_det
@@ -161,6 +162,7 @@ class Brenier(AbstractOrFinal, TransformModule):
         y, hessian = potential.gradient_and_hessian(x)
         return self._remember(x, y), _log_det(hessian)
 
+    @full_precision()
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (α, M): no pair of points is brought closer than α or further apart than M."""
         with torch.no_grad():

@@ -13,6 +13,7 @@ from torch.distributions import constraints
 
 from pyro_idvae._abstract import AbstractOrFinal, may_override, must_write
 from pyro_idvae._checks import check_count, check_last_dim
+from pyro_idvae._precision import full_precision
 from pyro_idvae.errors import NotInjectiveError, ShapeError
 
 
@@ -84,6 +85,7 @@ class Injection(AbstractOrFinal, TransformModule):
         """Return J(z), of shape ``batch + (D, K)``, for z of ``batch + (K,)``."""
         raise NotImplementedError
 
+    @full_precision()
     @must_write
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return (L, M), from the parameters as they are now."""

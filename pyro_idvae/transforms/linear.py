@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from pyro_idvae._checks import check_last_dim, check_options, check_same_kind, check_window
+from pyro_idvae._precision import full_precision
 from pyro_idvae.transforms.injection import Injection
 
 
@@ -93,6 +94,7 @@ class InjectiveLinear(Injection):
         """Return QΛ, expanded to ``batch + (D, K)``."""
         return self.matrix().expand(*z.shape[:-1], self.data_dim, self.latent_dim)
 
+    @full_precision()
     def lipschitz_bounds(self) -> tuple[float, float]:
         """Return the smallest and the largest singular value."""
         with torch.no_grad():

@@ -10,8 +10,8 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 
 from pyro_idvae import AutoInjectiveLaplace, autopsy
+from pyro_idvae.diagnostics.autopsy.case import Case, Exact, exact_posterior
 from pyro_idvae.diagnostics.autopsy.examine import free_q, kept_by_guide, known_jointly
-from pyro_idvae.diagnostics.autopsy.examined import Exact, Examined, exact_posterior
 from pyro_idvae.diagnostics.autopsy.kept import Kept
 from pyro_idvae.diagnostics.mixing import some_rows
 from pyro_idvae.errors import ArgumentError
@@ -50,7 +50,7 @@ def test_blocks_have_the_verdicts_of_all_rows(guide):
     assert found.guide.num_points == len(x)
 
 
-def test_a_seed_repeats_them_and_other_data_are_put_back():
+def test_a_seed_repeats_them_and_parameters_are_put_back():
     vae, x = constant_decoder()
     few = {"num_samples": 20, "num_chains": 2, "num_steps": 5, "seed": 0, "block_size": 7}
     before = {name: p.detach().clone() for name, p in vae.named_parameters()}
@@ -98,8 +98,8 @@ def test_a_block_whose_rows_are_all_left_out_says_nothing():
     # As if the chains of the last four rows disagreed.
     few = Exact(some_rows(exact.latents, np.arange(4)), np.arange(4), exact.values)
     blocks = blocks_of(8, 4, 0, x.device)
-    whole, none = Examined(bound, alone, few, blocks).by_blocks(partial(kept_by_guide, number=100))
-    nothing = Examined(
+    whole, none = Case(bound, alone, few, blocks).by_blocks(partial(kept_by_guide, number=100))
+    nothing = Case(
         bound.on_rows(torch.arange(4, 8), with_guide=True),
         alone.on_rows(torch.arange(4, 8)),
         few.on(alone, 4, 8),

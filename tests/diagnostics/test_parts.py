@@ -221,3 +221,16 @@ def test_pictures_read_only_the_rows_that_they_show(monkeypatch, of_guide, exact
     assert read[2:] == [slice(0, 4)]
     legend = axes[0, 0].figure.legends[0].get_title().get_text()
     assert legend == f"2 of {ROWS} data points shown"
+
+
+def test_divergences_of_rows_under_their_old_name_count_in_every_part(monkeypatch, of_guide, exact):
+    groups = {group: dataset.copy() for group, dataset in groups_of(exact).items()}
+    stats = groups["sample_stats"]
+    diverging = xr.zeros_like(stats["row_diverging"])
+    diverging[0, 0, [1, 7, 9]] = True
+    groups["sample_stats"] = stats.drop_vars("row_diverging").assign(diverging=diverging)
+    old = native(groups)
+    whole = compare(of_guide, old).summary
+    assert "caution: 3 divergent transitions" in whole
+    monkeypatch.setattr(parts, "NUMBERS_AT_ONCE", 1)
+    assert compare(of_guide, old).summary == whole

@@ -26,6 +26,12 @@ def amortised(x):
         pyro.sample("z", dist.Normal(x / 2, 0.8).to_event(1))
 
 
+def shared_mean(x):
+    m = pyro.sample("m", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(m, 1.0), obs=x)
+
+
 def results(model, *, seed):
     x = torch.linspace(-1, 1, 2 * ROWS).reshape(ROWS, 2)
     draws = idvae.mcmc(
@@ -54,6 +60,11 @@ def results(model, *, seed):
         for name in guided[group].data_vars:
             found[f"guide {group} {name}"] = np.asarray(guided[group][name].values)
     found["comparison"] = idvae.compare(guided, draws).table.to_numpy()
+    few = idvae.from_guide(model, amortised, x, num_samples=20, block_size=ROWS, seed=seed)
+    found["one block"] = np.asarray(few["posterior"]["z"].values)
+    options = {"kernel": "nuts", "num_replications": 10, "num_draws": 9, "progress": False}
+    options |= {"mcmc_options": {"warmup_steps": 5, "num_samples": 10}}
+    found["calibration"] = idvae.calibrate(shared_mean, x[:3, 0], seed=seed, **options).ranks
     joint = idvae.mcmc(
         model, x[:2], num_samples=20, warmup_steps=10, num_chains=3, seed=seed, progress=False
     )

@@ -48,6 +48,46 @@ def coupled_model(x):
         pyro.sample("x", dist.Normal(loc, 0.5).to_event(1), obs=x)
 
 
+OFFSETS = torch.arange(10.0)
+
+
+def placed_guide(x):
+    """Its draws depend on which row is the first."""
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal((OFFSETS[: len(x)] + 0 * x.T).T, 0.7).to_event(1))
+        pyro.sample("w", dist.Gamma(2.0, 1.0))
+
+
+def summing_guide(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x.cumsum(0), 0.7).to_event(1))
+        pyro.sample("w", dist.Gamma(2.0, 1.0))
+
+
+def joint_guide(x):
+    """One helper moves all rows: their log q is one number."""
+    e = pyro.sample("e", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(x / 2 + e, 0.1).to_event(1))
+        pyro.sample("w", dist.Gamma(2.0, 1.0))
+
+
+def placed_model(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("w", dist.Gamma(2.0, 1.0))
+        loc = z + (OFFSETS[: len(x)] if len(x) <= 10 else torch.zeros(len(x))).unsqueeze(-1)
+        pyro.sample("x", dist.Normal(loc, 0.5).to_event(1), obs=x)
+
+
+def chained_model(x):
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("w", dist.Gamma(2.0, 1.0))
+        loc = z + torch.nn.functional.pad(z, (0, 0, 1, 0))[..., :-1, :]
+        pyro.sample("x", dist.Normal(loc, 0.5).to_event(1), obs=x)
+
+
 def shared_model(x):
     m = pyro.sample("m", dist.Normal(0.0, 1.0))
     with pyro.plate("data", len(x)):
@@ -137,6 +177,14 @@ def test_rows_of_a_block_do_not_depend_on_the_others(in_blocks):
         ),
         ((model, coupled_guide), "the guide's density of a row depends on the data of other rows"),
         ((shared_model, shared_guide), "'m' is one for all rows"),
+        (
+            (model, placed_guide),
+            "depends on the data of other rows|to certain rows",
+        ),
+        ((model, summing_guide), "the guide's density of a row depends on the data of other rows"),
+        ((model, joint_guide), "the guide has no density of single rows, given its draws"),
+        ((placed_model, guide), "depends on|belong to certain rows"),
+        ((chained_model, guide), "depends on"),
         ((model, "auto"), "parameters of the guide belong to certain rows"),
     ],
 )
@@ -208,3 +256,28 @@ def test_a_guide_whose_rows_are_many_takes_its_own_blocks(tmp_path, monkeypatch)
     found = idvae.from_guide(model, guide, X, num_samples=20, store=tmp_path / "draws")
     assert Journal(tmp_path / "draws").record["block_size"] == 4
     assert found["posterior"]["z"].shape == (1, 20, 10, 2)
+
+
+def test_a_mean_over_many_rows_is_seen(tmp_path):
+    x = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ArgumentError, match="depends on the data of other rows"):
+        idvae.from_guide(model, coupled_guide, x, num_samples=2, block_size=1000)
+
+
+def made(scale):
+    def closure(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, scale).to_event(1))
+            pyro.sample("w", dist.Gamma(2.0, 1.0))
+
+    return closure
+
+
+def test_a_store_tells_guides_of_one_name_apart(tmp_path):
+    pytest.importorskip("zarr")
+    options = {"num_samples": 20, "seed": 0, "store": tmp_path / "draws"}
+    first = idvae.from_guide(model, made(0.1), X, **options)["posterior"]["z"].values
+    with pytest.raises(StoreError, match="its log density of a draw is not that of this call"):
+        idvae.from_guide(model, made(3.0), X, **options)
+    again = idvae.from_guide(model, made(0.1), X, **options)["posterior"]["z"].values
+    assert (first == again).all()

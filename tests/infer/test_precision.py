@@ -7,9 +7,10 @@ from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 
 import pyro_idvae as idvae
+from pyro_idvae._precision import LIBRARIES, _part, full_precision, training_precision
 from pyro_idvae.distributions import NeuralAutoregressive
+from pyro_idvae.errors import ArgumentError
 from pyro_idvae.models import SequenceEncoder, SequentialVAE
-from pyro_idvae.programs.precision import full_precision, training_precision
 
 ROWS = 64
 generator = torch.Generator().manual_seed(0)
@@ -109,18 +110,69 @@ def test_what_draws_and_scores_is_the_same_under_autocast():
     assert found[0] == found[1]
 
 
-def test_full_precision_ends_where_it_began():
-    before = torch.get_float32_matmul_precision()
-    try:
+def precisions():
+    return {name: getattr(_part(name), "fp32_precision", None) for name in LIBRARIES}
+
+
+@pytest.fixture
+def as_before():
+    before = precisions()
+    yield
+    for name, value in before.items():
+        if value is not None:
+            _part(name).fp32_precision = value
+
+
+@pytest.mark.parametrize("api", ["old", "new"])
+def test_full_precision_ends_where_it_began(as_before, api):
+    if None in precisions().values():
+        pytest.skip("this torch has not the newer one")
+    if api == "old":
         torch.set_float32_matmul_precision("high")
-        with full_precision():
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "high"
-        with pytest.raises(KeyError), full_precision():
-            raise KeyError
-        assert torch.get_float32_matmul_precision() == "high"
-    finally:
-        torch.set_float32_matmul_precision(before)
+    else:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    chosen = precisions()
+    assert "tf32" in chosen.values()
+    with full_precision():
+        assert set(precisions().values()) <= {"ieee", "none"}
+    assert precisions() == chosen
+    with pytest.raises(KeyError), full_precision():
+        raise KeyError
+    assert precisions() == chosen
+    vae = CASES["bernoulli"][0]()
+    assert idvae.from_guide(vae.model, vae.guide, CASES["bernoulli"][1], num_samples=5)
+
+
+def test_after_a_fit_the_weights_are_those_that_it_found():
+    net = torch.nn.Linear(5, 5)
+    vae = CASES["normal"][0]()
+    network = vae.guide.encoder.network
+    with half():
+        net(X)
+        before = network(X)
+        idvae.fit(vae.model, vae.guide, X, num_epochs=5, progress=False)
+        after = network(X)
+    with half():
+        again = network(X)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, again)
+
+
+@pytest.mark.parametrize("wrong", [torch.float64, torch.float16])
+def test_other_types_are_refused_under_autocast_too(wrong):
+    vae = CASES["normal"][0]()
+    with half(), pytest.raises(ArgumentError, match=f"dtype {wrong}"):
+        idvae.fit(vae.model, vae.guide, X.to(wrong), num_epochs=1, progress=False)
+
+
+def test_bounds_are_those_of_full_precision():
+    for seed in range(5):
+        torch.manual_seed(seed)
+        likelihood = idvae.IDVAE(6, 2, "normal", hidden_dims=[32]).likelihood
+        with half():
+            found = likelihood.lipschitz_bounds(), likelihood.information_bounds()
+        assert found == (likelihood.lipschitz_bounds(), likelihood.information_bounds())
 
 
 def test_weights_that_were_cast_are_cast_again():

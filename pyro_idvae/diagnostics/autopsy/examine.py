@@ -11,7 +11,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 
-from pyro_idvae.diagnostics.autopsy.examined import Exact, Examined
+from pyro_idvae.diagnostics.autopsy.case import Case, Exact
 from pyro_idvae.diagnostics.autopsy.free import FreeNormal
 from pyro_idvae.diagnostics.autopsy.free_sites import FreeSites
 from pyro_idvae.diagnostics.autopsy.kept import (
@@ -39,13 +39,13 @@ from pyro_idvae.programs.sites import latent_sites, unwrap_masks
 FACTORISED, FULL = "factorised Normal for each data point", "full-covariance Normal for each row"
 
 
-def guide_draws(part: Examined, number: int) -> Latents:
+def guide_draws(part: Case, number: int) -> Latents:
     """Return draws of a guide with as many of the prior and with its limits."""
     drawn = draw_guide(part.bound, number).with_prior(part.alone, number).with_limits(part.bound)
     return Latents.of_draws(part.bound, drawn)
 
 
-def kept_by_guide(part: Examined, own: Latents | None = None, *, number: int) -> KeptRows:
+def kept_by_guide(part: Case, own: Latents | None = None, *, number: int) -> KeptRows:
     """Return what a guide keeps in each row, its parameters as they are now.
 
     Args:
@@ -68,7 +68,7 @@ def _of_rows(latents: Latents, exact: Exact) -> Latents:
     return some_rows(latents, exact.rows) if len(exact.rows) < len(latents.points) else latents
 
 
-def known_jointly(part: Examined) -> Array | None:
+def known_jointly(part: Case) -> Array | None:
     """Return what a Normal fitted to each row's exact draws keeps of all latents together."""
     alone, exact = part.alone, part.exact
     if not alone.factorises:
@@ -110,7 +110,7 @@ class Free:
         return replace(parts[0], elbo=elbo), Kept.of(kept)
 
 
-def free_q(part: Examined, *, num_steps: int, number: int) -> Free:
+def free_q(part: Case, *, num_steps: int, number: int) -> Free:
     """Return what the guide's family can hold of the exact posterior without an encoder."""
     bound, alone, exact = part.bound, part.alone, part.exact
     if not alone.factorises:

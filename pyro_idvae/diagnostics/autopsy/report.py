@@ -12,6 +12,7 @@ import pandas as pd
 import pyro
 
 from pyro_idvae._checks import check_count, check_further, check_real, check_seed
+from pyro_idvae.diagnostics.autopsy.case import Case
 from pyro_idvae.diagnostics.autopsy.examine import (
     Free,
     free_q,
@@ -19,11 +20,10 @@ from pyro_idvae.diagnostics.autopsy.examine import (
     kept_by_guide,
     known_jointly,
 )
-from pyro_idvae.diagnostics.autopsy.examined import Examined
 from pyro_idvae.diagnostics.autopsy.gap import InferenceGap
 from pyro_idvae.diagnostics.autopsy.kept import Kept, mean_kept
 from pyro_idvae.diagnostics.autopsy.retrain import Lessons, restored, teachable
-from pyro_idvae.diagnostics.autopsy.sides import examined, gap_of
+from pyro_idvae.diagnostics.autopsy.sides import case_of, gap_of
 from pyro_idvae.diagnostics.autopsy.verdict import (
     AMORTISATION,
     OPTIMISATION,
@@ -210,7 +210,7 @@ def autopsy(
         taught = open_pair(model, guide, as_arguments(reference, "reference"))
     with restored(bound, names):
         notes: list[str] = []
-        here, found = examined(bound, options, limits, notes, block_size)
+        here, found = case_of(bound, options, limits, notes, block_size)
         own = here.by_blocks(partial(guide_draws, number=total))
         of_guide = partial(kept_by_guide, number=total)
         kept = {"guide": Kept.of(here.by_blocks(of_guide, own))}
@@ -221,10 +221,10 @@ def autopsy(
             kept["free"] = free_kept
         gap = gap_of(here, free.elbo, total, block_size)
         notes += [note for note in (free.note, free.reason and f"no free q: {free.reason}") if note]
-        there: Examined | None = None
+        there: Case | None = None
         reference_kept: dict[str, Kept] = {}
         if taught is not None:
-            there, reference_report = examined(taught, options, limits, [], block_size)
+            there, reference_report = case_of(taught, options, limits, [], block_size)
             reference_kept["guide"] = Kept.of(there.by_blocks(of_guide))
         parameters, reason = teachable(bound)
         notes += [reason] if reason else []

@@ -13,8 +13,8 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from pyro_idvae.diagnostics.autopsy.case import Case
 from pyro_idvae.diagnostics.autopsy.examine import kept_by_guide
-from pyro_idvae.diagnostics.autopsy.examined import Examined
 from pyro_idvae.diagnostics.autopsy.kept import Array, Kept
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.programs.arguments import Arguments, row_count
@@ -147,7 +147,7 @@ class Lessons(NamedTuple):
     """Draws of the guide when it is read."""
 
     def given(
-        self, here: Examined, there: Examined | None, *, enough: Array
+        self, here: Case, there: Case | None, *, enough: Array
     ) -> tuple[Kept, Kept | None] | None:
         """Teach from exact draws; return what the guide then keeps, and keeps on reference rows.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from pyro_idvae.diagnostics.autopsy.examined import Examined, exact_posterior
+from pyro_idvae.diagnostics.autopsy.case import Case, exact_posterior
 from pyro_idvae.diagnostics.autopsy.gap import InferenceGap, inference_gap
 from pyro_idvae.diagnostics.collapse import CollapseReport
 from pyro_idvae.diagnostics.evidence.elbo import row_elbo
@@ -21,13 +21,13 @@ from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.rows_apart import check_rows_apart
 
 
-def examined(
+def case_of(
     bound: BoundModel,
     options: dict[str, Any],
     limits: dict[str, Any],
     notes: list[str],
     block_size: int | None,
-) -> tuple[Examined, CollapseReport]:
+) -> tuple[Case, CollapseReport]:
     """Return a pair with its exact posterior, and the report on that.
 
     Args:
@@ -41,7 +41,7 @@ def examined(
         ArgumentError: for rows that are not apart, with a block size.
     """
     if block_size is not None:
-        check_rows_apart(bound)
+        check_rows_apart(bound, "leave out block_size")
         # Once for all blocks.
         prior_dependences(bound)
         guide_dependences(bound)
@@ -51,18 +51,19 @@ def examined(
     except ArgumentError as error:
         notes.append(f"one chain state for all rows: {error}")
     bound.factorises = alone.factorises
-    by_row = {"kernel": "vectorized", "block_size": block_size}
-    own = by_row if alone.factorises else {"kernel": "nuts"}
-    exact, report = exact_posterior(alone, Sampling(**{**own, **options}), **limits)
+    own = {"kernel": "vectorized" if alone.factorises else "nuts", **options}
+    if own["kernel"] == "vectorized":
+        own = {"block_size": block_size, **own}
+    exact, report = exact_posterior(alone, Sampling(**own), **limits)
     blocks = None
     if block_size is not None and alone.factorises:
         device = next(iter(bound.values().values())).device
         blocks = blocks_of(bound.rows, block_size, drawn_seed(), device)
-    return Examined(bound, alone, exact, blocks), report
+    return Case(bound, alone, exact, blocks), report
 
 
 def gap_of(
-    here: Examined, free_elbo: RowEstimate | None, number: int, block_size: int | None
+    here: Case, free_elbo: RowEstimate | None, number: int, block_size: int | None
 ) -> InferenceGap | None:
     """Return what the guide loses of log p(x); None where rows share latents.
 
@@ -80,5 +81,5 @@ def gap_of(
     return inference_gap(here.alone, elbo, free_elbo, block_size=block_size)
 
 
-def _elbo(part: Examined, *, number: int) -> RowEstimate | None:
+def _elbo(part: Case, *, number: int) -> RowEstimate | None:
     return row_elbo(part.bound, number)

@@ -29,6 +29,7 @@ from pyro_idvae.diagnostics.calibration.replications import (
 from pyro_idvae.diagnostics.calibration.report import Calibration
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.interrupts import warn_caller
+from pyro_idvae.infer.ranks import draw_alike
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.programs.arguments import as_arguments
 from pyro_idvae.programs.as_found import left_as_found
@@ -161,8 +162,7 @@ def calibrate(
     store = pyro.get_param_store()
     with store.scope(store.get_state()):
         bound = open_model(model, given) if guide is None else open_pair(model, guide, given)
-        if seed is not None:
-            torch.manual_seed(seed)
+        draw_alike(seed)
         made = plan(bound, num_replications)
         if kernel == "vectorized" and not made.by_row:
             raise ArgumentError(f"kernel='vectorized': {made.reason}")

@@ -27,7 +27,7 @@ from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.factorisation import check_factorises
 from pyro_idvae.programs.plates import check_amortised
-from pyro_idvae.programs.rows_apart import check_guide_rows
+from pyro_idvae.programs.rows_apart import check_guide_rows, some_of
 from pyro_idvae.programs.run import undisturbed
 from pyro_idvae.programs.sites import check_sampled
 
@@ -131,7 +131,9 @@ def _as_rows(bound: BoundModel, places: Places, index: Tensor) -> BoundModel:
     if guide is not None:
         pair = BoundModel(model, guide, data)
         with torch.no_grad(), pair.running():
-            check_guide_rows(pair, pair.draw_guide()[0], torch.arange(pair.rows // 2))
+            values = pair.draw_guide()[0]
+            for some in some_of(pair):
+                check_guide_rows(pair, values, some)
     return wide
 
 

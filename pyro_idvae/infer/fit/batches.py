@@ -248,4 +248,8 @@ def check_batches(model: Any, guide: Any, batches: Batches) -> None:
         check_pair(model, guide, whole)
         return
     for part in torch.arange(row_count(whole)).split(ROWS_CHECKED):
-        check_pair(model, guide, where_weights_are(take_rows(whole, part), model, guide))
+        try:
+            check_pair(model, guide, where_weights_are(take_rows(whole, part), model, guide))
+        except DataError as error:
+            rows = f"rows {int(part[0])} to {int(part[-1])}, counted anew"
+            raise DataError(f"in {rows}: {error}") from error

@@ -39,7 +39,7 @@ class Vectors:
     def __init__(self, tensors: Sequence[Tensor], head: int) -> None:
         types = {t.dtype for t in tensors}
         types |= set() if any(torch.finfo(t).bits >= LEAST_BITS for t in types) else {torch.float32}
-        widest = max(types, key=lambda t: torch.finfo(t).bits)
+        widest = max(sorted(types, key=str), key=lambda t: torch.finfo(t).bits)
         self.whole: list[Tensor] = []
         parts: dict[int, Tensor] = {}
         for dtype in sorted(types, key=str):

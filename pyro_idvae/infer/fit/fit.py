@@ -13,6 +13,7 @@ import torch
 from pyro.optim import PyroOptim
 
 from pyro_idvae._checks import check_path
+from pyro_idvae._precision import training_precision
 from pyro_idvae.errors import ArgumentError
 from pyro_idvae.infer.enumerated import check_enumeration
 from pyro_idvae.infer.fit.batches import TensorBatches, check_batches, split_data
@@ -20,7 +21,7 @@ from pyro_idvae.infer.fit.callbacks import Callbacks
 from pyro_idvae.infer.fit.checkpoints import Checkpoints
 from pyro_idvae.infer.fit.identity import data_identity, model_identity
 from pyro_idvae.infer.fit.loop import train
-from pyro_idvae.infer.fit.objective import chosen, described, prepare
+from pyro_idvae.infer.fit.objective import check_objective, chosen, described, prepare
 from pyro_idvae.infer.fit.optimizers import OptimizerFactory, SchedulerFactory
 from pyro_idvae.infer.fit.options import FitOptions
 from pyro_idvae.infer.fit.pair import PairTensors
@@ -41,7 +42,6 @@ from pyro_idvae.infer.objectives.weighted import innermost, tell
 from pyro_idvae.infer.ranks import first_finds
 from pyro_idvae.programs.door import where_weights_are
 from pyro_idvae.programs.plates import subsampled_size
-from pyro_idvae.programs.precision import training_precision
 from pyro_idvae.programs.run import Program, gradients
 
 
@@ -169,6 +169,8 @@ def fit(
     elbo = chosen(elbo, objective, kl_warmup)
     folder = None if checkpoint is None else check_path("checkpoint", checkpoint)
     check_together(options, validation, resume, checkpoint)
+    if resume is not None and resume.state is not None:
+        check_objective(elbo, resume.state.objective, "resume")
     base_seed = resume.state.seed if resume is not None and resume.state is not None else seed or 0
     whole, held_out = split_data(data, batch_size, validation, base_seed)
     train_on = whole.shared()

@@ -111,7 +111,8 @@ def check_objective(elbo: Any, state: dict[str, Any], where: str) -> None:
     if state["own"] is not None and stored != _kind(elbo):
         raise ArgumentError(
             f"{where} was trained with the objective {stored}, which keeps a state of its own, "
-            f"this is {_kind(elbo)}: pass the same objective, or fit without resume"
+            f"this is {_kind(elbo)}: pass the same objective, and kl_warmup if there was one, or "
+            "fit without resume"
         )
 
 

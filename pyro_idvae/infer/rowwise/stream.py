@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +14,21 @@ from torch import Tensor
 def drawn_seed() -> int:
     """Return a seed from torch's generator."""
     return int(torch.randint(2**62, ()))
+
+
+def generator_states() -> dict[str, Tensor]:
+    """Return the states of torch's generators: of the processor, and of the GPU in use."""
+    states = {"random": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["random_cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def set_generator_states(states: Mapping[str, Tensor]) -> None:
+    """Go back to what :func:`generator_states` returned, as far as there are such generators."""
+    torch.set_rng_state(states["random"])
+    if "random_cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["random_cuda"])
 
 
 def seed_of(*numbers: int) -> int:

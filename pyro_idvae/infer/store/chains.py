@@ -18,6 +18,7 @@ from pyro_idvae.infer.draws import evaluated
 from pyro_idvae.infer.fit import container
 from pyro_idvae.infer.pyro_kernels import ChainState, Draw
 from pyro_idvae.infer.ranks import Ranks, first_finds, shared
+from pyro_idvae.infer.rowwise.stream import set_generator_states
 from pyro_idvae.infer.sampling import Sampling
 from pyro_idvae.infer.shares import Shares
 from pyro_idvae.infer.store.journal import Journal
@@ -34,6 +35,7 @@ from pyro_idvae.programs.as_found import as_found
 
 EVERY, SECONDS = 50, 30.0
 """Draws, or the time, from which on draws are written."""
+GENERATORS = ("random", "random_cuda")
 STATISTICS = ("diverging", "energy", "acceptance_rate", "step_size")
 
 
@@ -130,7 +132,7 @@ class ChainStore:
     def _note(self, chain: int, state: ChainState) -> None:
         """Say how many draws count, with all that the next ones depend on: written last."""
         said = {"kind": "chain", "roles": [], "draws": state.draws, "numbers": state.numbers}
-        tensors = {**state.tensors, "random": state.random}
+        tensors = {**state.tensors, **state.random}
         container.write(self.journal.chain_file(chain), tensors, said)
 
     def _state(self, chain: int) -> ChainState | None:
@@ -138,7 +140,7 @@ class ChainStore:
         if not path.exists():
             return None
         tensors, said = container.read(path)
-        random = tensors.pop("random")
+        random: dict[str, Any] = {n: tensors.pop(n) for n in GENERATORS if n in tensors}
         device = next(iter(self.bound.values().values())).device
         kept = {name: value.to(device) for name, value in tensors.items()}
         return ChainState(kept, said["numbers"], random, said["draws"])
@@ -147,7 +149,7 @@ class ChainStore:
         """Write the groups of all draws, as memory would hold them."""
         last = self._state(self.sampling.num_chains - 1)
         if last is not None:
-            torch.set_rng_state(last.random)
+            set_generator_states(last.random)
         root = zarr().open_group(self.journal.chains, mode="r", zarr_format=2)
         like = self.bound.values()
         device = next(iter(like.values())).device

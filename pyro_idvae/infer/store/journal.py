@@ -43,7 +43,7 @@ class Journal:
         except FileNotFoundError as error:
             raise StoreError(
                 f"path={str(folder)!r} is no store of draws: expected a folder that "
-                "mcmc(store=...) made"
+                "mcmc(store=...) or from_guide(store=...) made"
             ) from error
         except (OSError, ValueError) as error:
             raise StoreError(f"path={str(folder)!r} cannot be read: {error}") from error

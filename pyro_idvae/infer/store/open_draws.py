@@ -21,7 +21,7 @@ from pyro_idvae.infer.store.layout import ORDER, zarr
 
 
 def open_draws(path: str | os.PathLike[str]) -> Any:
-    """Open the draws that ``mcmc(..., store=path)`` has written, finished or not.
+    """Open draws that ``mcmc`` or ``from_guide`` has written to ``store=path``, finished or not.
 
     Nothing is read but labels: arrays come from the disk when they are asked for, and
     :func:`collapse_report` reads block by block. A store whose run was ended, or still goes on, has

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+import pyro
+import torch
 
 from pyro_idvae.infer.fit.pair import PairTensors
 from pyro_idvae.infer.guide_sampling import GuideSampling
@@ -17,7 +22,10 @@ from pyro_idvae.programs.fingerprint import (
     plain,
     tensor_identity,
 )
+from pyro_idvae.programs.run import undisturbed
 
+PROBE, TOLERANCE = "log density of a draw", 1e-4
+"""What else tells a model and a guide from others of the same names."""
 UNCHECKED = ("progress", "seed", "block_size", "parallel")
 """Options that do not say what the draws are of, or have a rule of their own."""
 
@@ -62,4 +70,27 @@ class Order:
             "options": {name: plain(v) for name, v in options.items() if name not in UNCHECKED},
             "dims": {site: list(dims) for site, dims in names.sites.items()},
             "labels": {dim: list(map(str, values)) for dim, values in names.labels.items()},
+            # Last: what else differs says better what differs.
+            PROBE: self._probe(),
         }
+
+    @torch.no_grad()
+    def _probe(self) -> list[float]:
+        """Return log p, and log q, of a draw, per row: functions of one name may be others."""
+        bound = self.bound
+        with undisturbed(bound.arguments), bound.running(), pyro.validation_enabled(False):
+            torch.manual_seed(0)
+            if bound.guide is None:
+                values, log_q = bound.run_prior()[0], torch.zeros(())
+            else:
+                values, log_q = bound.draw_guide()
+            terms = [term for side in bound.log_densities(values) for term in side.values()]
+        log_p = sum(float(term.double().sum()) for term in terms)
+        return [log_p / bound.rows, float(log_q.double().sum()) / bound.rows]
+
+
+def is_same_probe(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Tell whether two probes are of one model, and guide, up to rounding."""
+    if len(one) != len(other):
+        return False
+    return bool(np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True))

@@ -168,7 +168,12 @@ def test_a_fit_does_not_go_on_with_another_objective(other):
     options = {"batch_size": 24, "num_epochs": 1, "progress": False}
     result = fit(vae.model, vae.guide, data(), objective=made("annealed"), **options)
     before = [p.detach().clone() for p in vae.parameters()]
+    state = torch.get_rng_state()
     objective = None if other is None else made(other)
     with pytest.raises(ArgumentError, match="resume was trained with the objective Annealed"):
         fit(vae.model, vae.guide, data(), objective=objective, resume=result, **options)
     assert all(torch.equal(a, b) for a, b in zip(before, vae.parameters(), strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+    warmed = fit(vae.model, vae.guide, data(), kl_warmup=2, **options)
+    with pytest.raises(ArgumentError, match="and kl_warmup if there was one"):
+        fit(vae.model, vae.guide, data(), resume=warmed, **options)

@@ -56,7 +56,7 @@ def exact_posterior(
 
 
 @dataclass(frozen=True)
-class Examined:
+class Case:
     """A pair, its model alone, and the exact posterior.
 
     Attributes:
@@ -77,7 +77,7 @@ class Examined:
         Each block has random numbers of its own, and goes to one process.
 
         Args:
-            step: a function of the examined rows.
+            step: a function of a case.
             *given: what else it takes, one of each for each block.
         """
         if self.blocks is None:
@@ -93,10 +93,10 @@ class Examined:
 
         return list(shared(range(len(blocks)), of))
 
-    def _on(self, block: Block) -> Examined:
+    def _on(self, block: Block) -> Case:
         rows = block.rows[: block.kept]
         first, stop = int(rows[0]), int(rows[-1]) + 1
-        return Examined(
+        return Case(
             self.bound.on_rows(rows, with_guide=True),
             self.alone.on_rows(rows),
             self.exact.on(self.alone, first, stop),
