@@ -195,15 +195,7 @@ def check_same_kind(name: str, value: Tensor, other_name: str, other: Tensor) ->
 
     Under autocast products come in shorter numbers, on purpose.
     """
-    import torch
-
-    kind = value.device.type
-    types = {value.dtype, other.dtype}
-    shortened = torch.is_autocast_enabled(kind) and types == {
-        torch.float32,
-        torch.get_autocast_dtype(kind),
-    }
-    if value.dtype != other.dtype and not shortened:
+    if value.dtype != other.dtype and not _shortened(value, other):
         raise ArgumentError(
             f"{name} has dtype {value.dtype} but {other_name} has {other.dtype}: "
             f"convert one, e.g. {name}.to({other.dtype})"
@@ -213,6 +205,16 @@ def check_same_kind(name: str, value: Tensor, other_name: str, other: Tensor) ->
             f"{name} is on {value.device} but {other_name} is on {other.device}: "
             f"move one, e.g. {name}.to({str(other.device)!r})"
         )
+
+
+def _shortened(one: Tensor, other: Tensor) -> bool:
+    """Tell whether autocast has made float32 and its shorter numbers of one type."""
+    import torch
+
+    kind = one.device.type
+    if kind not in ("cpu", "cuda") or not torch.is_autocast_enabled(kind):
+        return False
+    return {one.dtype, other.dtype} == {torch.float32, torch.get_autocast_dtype(kind)}
 
 
 def check_path(name: str, value: object) -> Path:
