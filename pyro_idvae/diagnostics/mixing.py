@@ -68,6 +68,11 @@ class Agreement:
         return np.asarray(self.disagree & ~self.known)
 
     @property
+    def weighed(self) -> Array:
+        """Rows whose chains disagree and count by the masses of their modes."""
+        return np.asarray(self.disagree & self.known)
+
+    @property
     def selection(self) -> bool:
         """Whether so many are left out that the others are a selection."""
         return int(self.left_out.sum()) > MOST_LEFT_OUT * len(self.disagree)
@@ -153,7 +158,7 @@ def mixed(
         everything,
         worth[everything],
         agreed.rhat,
-        int((agreed.disagree & agreed.known).sum()),
+        int(agreed.weighed.sum()),
         int(agreed.left_out.sum()),
         selection,
     )

@@ -16,7 +16,7 @@ from pyro_idvae.infer.draws import Draws, evaluated, shape_of
 from pyro_idvae.infer.interrupts import common
 from pyro_idvae.infer.laplace.autoguide import AutoInjectiveLaplace
 from pyro_idvae.infer.pyro_kernels import KERNELS, PYRO_KERNELS, ChainTask, run_chains
-from pyro_idvae.infer.ranks import Ranks, agreed_seed, first_finds, shared
+from pyro_idvae.infer.ranks import agreed_seed, first_finds, shared
 from pyro_idvae.infer.rowwise.blocks import Block, split_rows
 from pyro_idvae.infer.rowwise.sample_rows import Drawn, joined, on_site_scale, sample_blocks
 from pyro_idvae.infer.rowwise.vectorized import TARGET_ACCEPT_PROB as VECTORIZED_ACCEPT_PROB
@@ -210,8 +210,7 @@ class Sampling:
 
     def _run_chains(self, bound: BoundModel) -> tuple[Values, Values]:
         task = self.task(bound)
-        if Ranks.here().size > 1:
-            task = replace(task, seed=first_finds(lambda: task.seed))
+        task = replace(task, seed=first_finds(lambda: task.seed))
         chains = common(run_chains(task, self.num_chains, parallel=self.parallel))
         values, stats = (
             stack([stack([draw[part] for draw in chain]) for chain in chains]) for part in (0, 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -22,7 +22,6 @@ from pyro_idvae.diagnostics.calibration.simulate import (
     simulate,
 )
 from pyro_idvae.errors import ArgumentError, DataError
-from pyro_idvae.programs.arguments import Arguments, take_rows
 from pyro_idvae.programs.as_found import as_found
 from pyro_idvae.programs.bound_model import BoundModel
 from pyro_idvae.programs.factorisation import check_factorises
@@ -54,22 +53,23 @@ class Plan:
         places: which arguments hold the data.
         by_row: whether each row is a replication.
         reason: why not, if not.
-        left: arguments for the replications after these, as many rows at a time.
+        given: the model on the arguments that were given, if rows are replications.
+        left: which rows of these the replications after the first ones are, some at a time.
     """
 
     bound: BoundModel
     places: Places
     by_row: bool
     reason: str = ""
-    left: Callable[[], Iterator[Arguments]] = field(default=lambda: iter(()))
+    given: BoundModel | None = None
+    left: Sequence[Tensor] = ()
 
     def later(self) -> Iterator[Plan]:
         """Yield plans of the replications after these."""
-        bound = self.bound
-        for arguments in self.left():
-            more = BoundModel(bound.model, bound.guide, arguments)
-            more.prior_links, more.guide_links = bound.prior_links, bound.guide_links
-            yield replace(self, bound=more, left=lambda: iter(()))
+        if self.given is None:
+            return
+        for rows in self.left:
+            yield replace(self, bound=self.given.on_rows(rows, with_guide=True), left=())
 
     def rebound(self, simulation: Simulation) -> BoundModel:
         """Return the model on simulated data."""
@@ -101,12 +101,9 @@ def plan(bound: BoundModel, number: int) -> Plan:
             if discrete:
                 raise ArgumentError(f"the latent sites {discrete} are discrete, and have draws")
             index = torch.arange(number) % bound.rows
-            first, *others = index.split(ROWS_AT_ONCE)
-
-            def left() -> Iterator[Arguments]:
-                return (take_rows(bound.arguments, rows) for rows in others)
-
-            return Plan(_as_rows(bound, places, first), places, by_row=True, left=left)
+            first, *left = index.split(ROWS_AT_ONCE)
+            wide = _as_rows(bound, places, first)
+            return Plan(wide, places, by_row=True, given=bound, left=left)
         except (RuntimeError, ValueError, IndexError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = reason.split("; ")[0]
@@ -125,7 +122,7 @@ def _as_rows(bound: BoundModel, places: Places, index: Tensor) -> BoundModel:
     model, guide = bound.model, bound.guide
     if guide is not None:
         _check_amortised(bound)
-    wide = BoundModel(model, guide, take_rows(bound.arguments, index))
+    wide = bound.on_rows(index, with_guide=True)
     data = simulate(wide, places).arguments
     check_factorises(BoundModel(model, None, data))
     if guide is not None:

@@ -175,7 +175,7 @@ def _in_words(table: Any, pieces: Sequence[Piece]) -> str:
     if divergences:
         parts.append(f"caution: {divergences} divergent transitions on the exact side")
     left_out = sum(int(piece.agreed.left_out.sum()) for piece in pieces)
-    weighed = sum(int((piece.agreed.disagree & piece.agreed.known).sum()) for piece in pieces)
+    weighed = sum(int(piece.agreed.weighed.sum()) for piece in pieces)
     if left_out:
         parts.append(
             f"caution: chains of {left_out} data points disagree, and the masses of "

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_idvae.errors import ArgumentError, CheckpointError
 from pyro_idvae.infer.fit.batches import Batches, LoaderBatches
 from pyro_idvae.infer.fit.callbacks import Callbacks
-from pyro_idvae.infer.fit.objective import check_objective, load_objective, objective_state
+from pyro_idvae.infer.fit.objective import load_objective, objective_state
 from pyro_idvae.infer.fit.pair import PairTensors
 from pyro_idvae.infer.fit.random_state import RandomState
 from pyro_idvae.infer.fit.result import FitResult
@@ -119,7 +119,6 @@ class Run:
         Raises:
             CheckpointError: for another model, guide or objective of the same shapes.
         """
-        check_objective(self.trainer.elbo, state.objective, where)
         before, own = self.pair.copy(), copied(objective_state(self.trainer.elbo))
         self.pair.load(where, state.weights)
         load_objective(self.trainer.elbo, copied(state.objective))
@@ -144,14 +143,13 @@ class Run:
 
         Raises:
             CheckpointError: if its weights are not those of this pair.
-            ArgumentError: if data, optimiser or objective are of another kind.
+            ArgumentError: if data or optimiser are of another kind.
         """
         if len(state.order) != len(self._generators):
             raise ArgumentError(
                 f"{where} is of data shuffled by {len(state.order)} generators, these are by "
                 f"{len(self._generators)}: pass a loader made in the same way"
             )
-        check_objective(self.trainer.elbo, state.objective, where)
         own = state.copy()
         self.pair.load(where, own.weights)
         self.trainer.optimizer.load(own.optimizer)

@@ -87,7 +87,8 @@ def sample_to(folder: Path, order: Order) -> None:
     if Journal.is_at(folder):
         _check_same(folder, Journal(folder).record, _with_given(order, identity))
     sampling.begin(bound)
-    if sampling.kernel in KERNELS:
+    joint = sampling if isinstance(sampling, Sampling) and sampling.kernel in KERNELS else None
+    if joint is not None:
         chosen = {"block_size": bound.rows, "seed": agreed_seed(sampling.seed)}
     else:
         suited = sampling.blocks(bound)
@@ -105,8 +106,8 @@ def sample_to(folder: Path, order: Order) -> None:
         said = journal.record
         if closed:
             return
-        if isinstance(sampling, Sampling) and sampling.kernel in KERNELS:
-            ChainStore(journal, order, sampling).run()
+        if joint is not None:
+            ChainStore(journal, order, joint).run()
         else:
             device = next(iter(bound.values().values())).device
             blocks = blocks_of(bound.rows, said["block_size"], said["seed"], device)
